@@ -1,0 +1,3 @@
+"""arr: a commit becomes a running training job."""
+
+__version__ = "0.1.0"
