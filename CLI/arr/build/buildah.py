@@ -1,0 +1,149 @@
+"""The buildah engine: no daemon, and reproducible images."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arr.build.engine import (
+    WHEELS,
+    Container,
+    Remote,
+    Request,
+    Source,
+    Work,
+    auth_file,
+    build_args,
+    failure,
+    options,
+    run_options,
+)
+from arr.errors import BuildError, RegistryError
+from arr.stack.dockerfile import with_references
+
+
+@dataclass(frozen=True)
+class Buildah:
+    """Builds in `store`, or in the user's own storage when it is None."""
+
+    store: Path | None = None
+    name: str = "buildah"
+    _pulls: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def build(self, request: Request, work: Work) -> str:
+        for source in request.sources.values():
+            self._fetch(source, work)
+        exact = {ref: source.local_name for ref, source in request.sources.items()}
+        dockerfile = work.scratch / "Dockerfile"
+        dockerfile.write_text(with_references(request.dockerfile, exact), "utf-8")
+        id_file = work.scratch / "image-id"
+        mounts = ["--volume", f"{request.wheels}:{WHEELS}:ro"] if request.wheels else []
+        work.run(
+            self._command(
+                "build", "--layers", "--isolation", "chroot", "--network", "host",
+                "--format", "oci", "--pull=never", "--http-proxy=false",
+                "--platform", request.platform,
+                "--timestamp", str(request.epoch), "--iidfile", str(id_file),
+                "--file", str(dockerfile), "--tag", f"localhost/{request.name}",
+                *mounts, *options("--build-arg", build_args(request)),
+                *options("--label", request.labels), str(request.context),
+            ),
+                    )  # fmt: skip
+        return id_file.read_text("utf-8").strip().removeprefix("sha256:")
+
+    def smoke(self, image_id: str, command: Sequence[str], work: Work) -> None:
+        container = f"arr-smoke-{image_id[:12]}-{os.getpid()}"
+        self.remove(container)
+        try:
+            self._create(container, image_id, work)
+            work.run(
+                self._command("run", "--isolation", "chroot", container, "--", *command),
+            )
+        finally:
+            self.remove(container)
+
+    def push(self, image_id: str, reference: str, remote: Remote, work: Work) -> None:
+        argv = self._command(
+            "push", "--format", "oci", *self._reach(remote, work), image_id,
+            f"docker://{reference}",
+        )  # fmt: skip
+        code, tail = work.run_code(argv)
+        if code:
+            problem = failure(argv, code, tail)
+            raise RegistryError(problem.message, problem.hint)
+
+    def run(self, container: Container, work: Work) -> int:
+        if container.gpus:
+            raise BuildError(
+                "buildah cannot give a run GPUs", "Use docker: `--engine docker`, or run.gpus = 0."
+            )
+        self._fetch(container.source, work)
+        self.remove(container.name)
+        self._create(container.name, container.source.local_name, work)
+        mounts = [f"{folder}:{path}:rw" for folder, path in container.mounts.items()]
+        argv = self._command(
+            "run", "--isolation", "chroot", "--network", "host", "--user", container.user,
+            *run_options(container),
+            *(o for m in mounts for o in ("--volume", m)),
+            container.name, "--", *container.command,
+        )  # fmt: skip
+        try:
+            code, _tail = work.children.run(argv, log=work.log, on_line=work.on_line)
+            return code
+        finally:
+            self.remove(container.name)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            subprocess.run(self._command("rm", name), capture_output=True, check=False)
+
+    def _create(self, container: str, image: str, work: Work) -> None:
+        work.run(
+            self._command("from", "--pull=never", "--http-proxy=false", "--name", container, image)
+        )
+
+    def _fetch(self, source: Source, work: Work) -> None:
+        """Have the image under its local name, pulling it by digest unless it is here already."""
+        with self._pulls:
+            if self._image_id(source.local_name) == source.config_digest:
+                return
+            reach = self._reach(source.remote, work) if source.remote else []
+            argv = self._command("pull", *reach, f"docker://{source.reference}")
+            work.run(argv)
+            image_id = self._image_id(source.reference)
+            if image_id is None or image_id != source.config_digest:
+                raise BuildError(
+                    f"{source.reference} came as image {image_id}, not {source.config_digest}",
+                    "Its registry answers with other content than its digest names.",
+                )
+            work.run(
+                self._command("tag", image_id.removeprefix("sha256:"), source.local_name),
+            )
+
+    def _image_id(self, name: str) -> str | None:
+        done = subprocess.run(
+            self._command("inspect", "--type", "image", name),
+            capture_output=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            return None
+        return "sha256:" + str(json.loads(done.stdout)["FromImageID"])
+
+    def _reach(self, remote: Remote, work: Work) -> list[str]:
+        options = ["--tls-verify=false"] if remote.insecure else []
+        if remote.credentials:
+            options += ["--authfile", str(auth_file(remote, work.scratch / "auth.json"))]
+        return options
+
+    def _command(self, verb: str, *args: str) -> list[str]:
+        # Rootless, buildah's own choice may be vfs, which copies gigabytes for every layer.
+        storage = ["--storage-driver", "overlay"]
+        if self.store:
+            storage += ["--root", str(self.store / "root"), "--runroot", str(self.store / "run")]
+        return ["buildah", *storage, verb, *args]

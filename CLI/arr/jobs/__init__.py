@@ -1,0 +1,1 @@
+"""A run: its spec, the queue, the agent that takes it up, the runner that carries it out."""

@@ -1,0 +1,90 @@
+"""The local queue: runs wait in `.arr/state.db` until an agent takes them up."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from arr.errors import RunError
+from arr.exclusive import is_held
+from arr.jobs import spec as specs
+from arr.jobs.spec import RunSpec
+from arr.state import Run, State
+
+
+def new_id(now: float) -> str:
+    """Return a name for a run that sorts by time: `1122-164501-3f`."""
+    return f"{datetime.fromtimestamp(now):%m%d-%H%M%S}-{secrets.token_hex(1)}"
+
+
+def enqueue(state: State, spec: RunSpec, folder: Path, settings: dict[str, str], now: float) -> Run:
+    """Put a run on the queue; its folder is made and given to the user that it runs as."""
+    try:
+        folder.mkdir(parents=True)
+        specs.write(spec, folder)
+        (folder / specs.LOG).touch()
+        _hand_over(folder, spec.user)
+    except OSError as error:
+        raise RunError(
+            f"the run's folder {folder} cannot be made: {error}", "Make room, or mend its owner."
+        ) from error
+    run = Run(
+        id=spec.id,
+        image=spec.image,
+        reference=spec.reference,
+        folder=str(folder),
+        status="queued",
+        settings=settings,
+        created=now,
+    )
+    state.add_run(run)
+    return run
+
+
+def _hand_over(folder: Path, user: str) -> None:
+    """Let the image's user write into the run's folder, when arr itself runs as root."""
+    if os.geteuid() != 0:
+        return
+    uid, _, gid = user.partition(":")
+    if uid.isdigit():
+        os.chown(folder, int(uid), int(gid) if gid.isdigit() else int(uid))
+    else:
+        folder.chmod(0o777)
+
+
+def start_agent(root: Path) -> None:
+    """Start an agent for the clone's queue, on its own: it outlives this command.
+
+    Harmless when one is at work: the new one waits for it, finds the queue empty, and ends.
+    """
+    package = Path(__file__).resolve().parents[2]
+    inherited = os.environ.get("PYTHONPATH")
+    path = f"{package}{os.pathsep}{inherited}" if inherited else str(package)
+    with (root / ".arr" / "agent.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "arr.jobs.agent", str(root)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root,
+            env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
+        )  # fmt: skip
+
+
+def agent_lock(root: Path) -> Path:
+    """The file that the agent at work holds locked."""
+    return root / ".arr" / "agent.lock"
+
+
+def agent_works(root: Path) -> bool:
+    """Whether an agent is at work on this clone's queue."""
+    return is_held(agent_lock(root))
+
+
+def settle_lost(state: State, root: Path, now: float) -> None:
+    """Record as lost each run that is called running although no agent is at work on it."""
+    running = [run for run in state.runs() if run.status == "running"]
+    if running and not agent_works(root):
+        for run in running:
+            state.finish_run(run.id, "lost", now, None, "its agent ended without a word")
