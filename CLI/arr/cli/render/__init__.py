@@ -1,0 +1,1 @@
+"""How a person or a program sees what happens: terminal, plain lines, JSON lines."""

@@ -1,0 +1,53 @@
+"""How a run ended, for a person."""
+
+from __future__ import annotations
+
+import click
+
+from arr.cli.render.text import duration
+from arr.events import RunFinished
+
+_COLOURS = {"succeeded": "green", "cancelled": "yellow"}
+
+
+def finished(event: RunFinished) -> str:
+    """Return the run's end: its result, the fault if it failed, where things are."""
+    head = f"run {event.run}: {event.status} after {duration(event.seconds)}"
+    lines = ["", click.style(head, fg=_COLOURS.get(event.status, "red"), bold=True)]
+    if event.result is not None:
+        lines += _result(event.result)
+    elif event.status == "succeeded":
+        lines.append("  it wrote no result.json, so its outcome is not known here")
+    if event.fault:
+        lines.append(f"  fault       {event.fault}".replace("\n", "\n              "))
+    if event.status != "succeeded":
+        lines.append(f"  exit code   {event.exit_code}")
+    lines.append(f"  checkpoint  {_checkpoint(event)}")
+    lines.append(f"  logs        {event.log}")
+    return "\n".join(lines)
+
+
+def _result(result: dict[str, object]) -> list[str]:
+    lines = []
+    if "steps" in result:
+        lines.append(f"  steps       {result['steps']}")
+    if isinstance(result.get("loss"), int | float):
+        loss = f"{result['loss']:.4f}"
+        if isinstance(result.get("eval_loss"), int | float):
+            loss += f" (on unseen digits {result['eval_loss']:.4f})"
+        lines.append(f"  loss        {loss}")
+    accuracy, chance = result.get("accuracy"), result.get("chance")
+    if isinstance(accuracy, int | float):
+        text = f"  accuracy    {accuracy:.1%}"
+        if isinstance(chance, int | float):
+            text += f" (chance {chance:.1%})"
+        lines.append(text)
+    return lines
+
+
+def _checkpoint(event: RunFinished) -> str:
+    name = (event.result or {}).get("checkpoint")
+    if not isinstance(name, str) or not name:
+        return f"see {event.folder}"
+    # The run saw its folder under another path than this machine.
+    return f"{event.folder}/{name.removeprefix('/run/arr/')}"

@@ -1,0 +1,45 @@
+# The two commands of a newcomer are `make launch` and `make test`; each sets up what it needs.
+PYTHON ?= python3
+ARGS ?=
+ARR := .venv/bin/python CLI/cli.py
+IMAGE_PINS := Stack/arr-pytorch-base/requirements-cpu.txt Stack/arr-ml-stack/requirements.txt
+# Debian packages that only the tests need: a second engine, a peer for the registry, a small shell.
+TEST_PACKAGES := docker.io skopeo busybox-static
+
+.PHONY: launch test lint bench setup clean
+
+launch: .venv/.ready
+	@$(ARR) doctor --mend --quiet
+	@$(ARR) launch $(ARGS)
+
+setup: .venv/.ready
+	@$(ARR) doctor --mend
+
+test: .venv/.ready-for-tests lint
+	@$(ARR) doctor --mend --quiet --also "$(TEST_PACKAGES)"
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.ready-for-tests
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+# What the benchmarks of docs/benchmarks.md measure; each prints a table of ratios.
+bench: .venv/.ready-for-tests
+	@$(ARR) doctor --mend --quiet --also "$(TEST_PACKAGES)"
+	@.venv/bin/python benchmarks/noop.py
+	@.venv/bin/python benchmarks/code_change.py
+
+.venv/.ready: pyproject.toml scripts/bootstrap
+	@PYTHON=$(PYTHON) scripts/bootstrap .
+	@touch $@
+
+# The tests of ARR_COC run on the very versions that are in the images.
+.venv/.ready-for-tests: .venv/.ready $(IMAGE_PINS)
+	@PYTHON=$(PYTHON) scripts/bootstrap .[dev]
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(IMAGE_PINS:%=--requirement %)
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
