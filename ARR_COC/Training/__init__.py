@@ -1,0 +1,1 @@
+"""Training: one entry point (train.py) and the parts it joins."""  # noqa: N999

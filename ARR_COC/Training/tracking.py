@@ -1,0 +1,115 @@
+"""Where a run's figures go: plain lines, RUN/metrics.jsonl, and Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ARR_COC.Training import atomic
+from ARR_COC.Training.settings import Settings
+
+METRICS = "metrics.jsonl"
+_RUN_ID = "wandb-run-id"
+
+
+def say(line: str) -> None:
+    """Print one line at once; a reader of the output that has gone away does not stop the run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Tracker:
+    """Tells progress to whoever watches; silent without a file, in all but the main process."""
+
+    def __init__(self, file: Path | None, wandb_run: Any | None) -> None:
+        self._file = file
+        self._wandb = wandb_run
+
+    def progress(self, steps: int, step: int, loss: float, rate: float, speed: float) -> None:
+        """Print and record one point; `speed` is in steps a second."""
+        if self._file is None:
+            return
+        say(f"step {step}/{steps}  loss {loss:.4f}  lr {rate:.2e}  {speed:.2f} steps/s")
+        metrics = {"step": step, "loss": loss, "lr": rate, "steps_per_second": speed}
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+        if self._wandb is not None:
+            self._try(lambda run: run.log(metrics, step=step))
+
+    def finish(self, exit_code: int, summary: Mapping[str, Any] | None = None) -> None:
+        """Close the W&B run, with the result when there is one."""
+        if self._wandb is not None and summary is not None:
+            self._try(lambda run: run.summary.update(dict(summary)))
+        if self._wandb is not None:
+            self._try(lambda run: run.finish(exit_code=exit_code))
+
+    def _try(self, action: Callable[[Any], Any]) -> None:
+        try:
+            action(self._wandb)
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run is worth more
+            self._wandb = None
+            say(f"wandb: stopped working, the run goes on without it ({error})")
+
+
+def start(
+    run: Path, settings: Settings, environment: Mapping[str, str], resumed_step: int
+) -> Tracker:
+    """Return a tracker. W&B is offline unless WANDB_API_KEY or WANDB_MODE says otherwise.
+
+    W&B's own variables win over settings, and a resumed run keeps its W&B run id. If W&B does not
+    start, that is said, and the tracker works without it.
+    """
+    online = "online" if environment.get("WANDB_API_KEY") else "offline"
+    mode = environment.get("WANDB_MODE") or online
+    try:
+        wandb_run = None if mode == "disabled" else _start_wandb(run, settings, mode, environment)
+        say(f"wandb: {mode}" + (f", files in {run / 'wandb'}" if wandb_run else ""))
+    except Exception as error:  # noqa: BLE001 - see Tracker._try
+        wandb_run = None
+        say(f"wandb: did not start, the run goes on without it ({type(error).__name__}: {error})")
+    _forget_after(run / METRICS, resumed_step)
+    return Tracker(run / METRICS, wandb_run)
+
+
+def _start_wandb(run: Path, settings: Settings, mode: str, environment: Mapping[str, str]) -> Any:
+    import wandb  # here, because it is slow to import and a run can do without it
+
+    return wandb.init(
+        project=environment.get("WANDB_PROJECT") or settings.wandb_project,
+        name=environment.get("WANDB_NAME") or settings.run_name or None,
+        id=environment.get("WANDB_RUN_ID") or _run_id(run),
+        resume="allow" if mode == "online" else None,  # offline runs are joined when synced
+        dir=run,
+        config=settings.as_dict(),
+        mode=cast("Any", mode),  # W&B itself refuses an unknown mode
+        settings=wandb.Settings(silent=True, init_timeout=60),
+    )
+
+
+def _run_id(run: Path) -> str:
+    """Return the W&B id of this run folder, made on first use."""
+    file = run / _RUN_ID
+    if not file.exists():
+        atomic.write_text(file, uuid.uuid4().hex[:12] + "\n")
+    return file.read_text(encoding="utf-8").strip()
+
+
+def _forget_after(file: Path, step: int) -> None:
+    """Drop points later than `step`, whose work is lost and done again, and a half-written line."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    atomic.write_text(file, "".join(f"{line}\n" for line in kept))
