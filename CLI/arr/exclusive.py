@@ -10,15 +10,24 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from arr.errors import ConfigError
+
 
 @contextlib.contextmanager
 def only_one(path: Path, on_wait: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
     """Hold the lock file `path`; if another process holds it, `on_wait(who)` is called once first.
 
-    The lock goes with the process that holds it, however that ends.
+    The lock goes with the process that holds it, however that ends. Raises ConfigError where the
+    file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        raise ConfigError(
+            f"the lock file {path} cannot be made: {error}", "Make its folder writable."
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -36,7 +45,8 @@ def is_held(path: Path) -> bool:
     """Whether some process holds the lock file `path`."""
     with contextlib.suppress(FileNotFoundError), path.open("r") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that look at the same time must not take one another for a holder.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

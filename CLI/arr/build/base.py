@@ -14,15 +14,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from arr.build.engine import Remote, Source, Work
-from arr.errors import BuildError, ConfigError
+from arr.build.engine import LAYER_TIME, Remote, Source, Work
+from arr.errors import BuildError, MissingTool
 from arr.registry.client import Registry
 from arr.registry.content import OCI_MANIFEST, digest_of
 from arr.stack.lock import Pin
 from arr.stack.stackfile import Recipe
 
 RECIPE_LABEL = "org.arr.recipe"
-_EPOCH = 1704067200  # any fixed moment: file times must not say when the base was made
+_HUB = "docker.io"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -41,8 +41,8 @@ _CLEAN = (
 
 def repository_and_tag(reference: str, pin: Pin) -> tuple[str, str]:
     """Where our registry keeps the made base: `bases/python`, `3.11-slim-1a2b3c4`."""
-    name, _, tag = reference.partition(":")
-    return f"bases/{name}", f"{tag or 'latest'}-{(pin.recipe_hash or '')[-7:]}"
+    name, tag = _split(reference)
+    return f"bases/{name}", f"{tag}-{(pin.recipe_hash or '')[-7:]}"
 
 
 def obtain(
@@ -83,37 +83,44 @@ def pull_digest(reference: str) -> str:
 
 
 def locate(reference: str) -> tuple[str, str, str]:
-    """Return (registry URL, repository, tag) of a public reference, by docker's own rules."""
-    name, _, tag = reference.partition(":") if "/" not in reference else _split_tag(reference)
-    first, slash, rest = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return f"https://{first}", rest, tag or "latest"
-    repository = name if slash else f"library/{name}"
-    return "https://registry-1.docker.io", repository, tag or "latest"
+    """Return (registry URL, repository, tag) of a reference, by docker's own rules.
+
+    As for docker, a registry on this machine is spoken to without TLS.
+    """
+    name, tag = _split(reference)
+    host, slash, rest = name.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, rest = _HUB, name
+    if host in (_HUB, "index.docker.io"):
+        return "https://registry-1.docker.io", rest if "/" in rest else f"library/{rest}", tag
+    own = host.partition(":")[0] in ("localhost", "127.0.0.1")
+    return f"{'http' if own else 'https'}://{host}", rest, tag
 
 
-def _split_tag(reference: str) -> tuple[str, str, str]:
-    folder, _, last = reference.rpartition("/")
-    name, colon, tag = last.partition(":")
-    return f"{folder}/{name}", colon, tag
+def _split(reference: str) -> tuple[str, str]:
+    """Return (name, tag); the colon of a port is before a slash."""
+    folder, slash, last = reference.rpartition("/")
+    name, _, tag = last.partition(":")
+    return f"{folder}{slash}{name}", tag or "latest"
 
 
 def _pulled(reference: str, digest: str) -> Source:
     url, repository, tag = locate(reference)
-    host = url.removeprefix("https://").replace("registry-1.docker.io", "docker.io")
+    scheme, _, host = url.partition("://")
+    host = host.replace("registry-1.docker.io", _HUB)
     with Registry(url) as registry:
         config = registry.config(repository, digest)
     return Source(
         f"{host}/{repository}@{digest}",
         f"localhost/bases/{repository}:{tag}-{digest[-7:]}",
         config.digest,
-        Remote(host, insecure=False),
+        Remote(host, insecure=scheme == "http"),
     )
 
 
 def _make(recipe: Recipe, work: Work) -> Path:
     if shutil.which("mmdebstrap") is None:
-        raise ConfigError(
+        raise MissingTool(
             "mmdebstrap, which makes the base from Debian's packages, is not installed",
             "sudo apt-get install mmdebstrap",
         )
@@ -121,7 +128,8 @@ def _make(recipe: Recipe, work: Work) -> Path:
     hooks = [f"--customize-hook={hook}" for hook in _CLEAN]
     work.run(
         [
-            "env", f"SOURCE_DATE_EPOCH={_EPOCH}", "mmdebstrap", "--variant=minbase", "--mode=auto",
+            "env", f"SOURCE_DATE_EPOCH={LAYER_TIME}",
+            "mmdebstrap", "--variant=minbase", "--mode=auto",
             "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
             f"--include={','.join(['usr-is-merged', *recipe.packages])}",
             '--aptopt=APT::Install-Recommends "false"',

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from arr.build.engine import (
     WHEELS,
@@ -25,6 +28,8 @@ from arr.build.engine import (
     run_options,
 )
 from arr.errors import BuildError, RegistryError
+from arr.process import answer
+from arr.registry.labels import FINGERPRINT_LABEL
 from arr.stack.dockerfile import with_references
 
 
@@ -36,6 +41,12 @@ class Buildah:
     name: str = "buildah"
     _pulls: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
+    def kept(self, name: str, fingerprint: str) -> str | None:
+        found = self._inspect(f"localhost/{name}")
+        labels = (found["OCIv1"].get("config") or {}).get("Labels") or {} if found else {}
+        same = labels.get(FINGERPRINT_LABEL) == fingerprint
+        return str(found["FromImageID"]) if found and same else None
+
     def build(self, request: Request, work: Work) -> str:
         for source in request.sources.values():
             self._fetch(source, work)
@@ -46,8 +57,9 @@ class Buildah:
         mounts = ["--volume", f"{request.wheels}:{WHEELS}:ro"] if request.wheels else []
         work.run(
             self._command(
-                "build", "--layers", "--isolation", "chroot", "--network", "host",
-                "--format", "oci", "--pull=never", "--http-proxy=false",
+                # --force-rm: a build that fails leaves no container mounted in the store.
+                "build", "--layers", "--force-rm", "--isolation", "chroot", "--network", "host",
+                "--format", "oci", "--pull=never", "--http-proxy=false", "--identity-label=false",
                 "--platform", request.platform,
                 "--timestamp", str(request.epoch), "--iidfile", str(id_file),
                 "--file", str(dockerfile), "--tag", f"localhost/{request.name}",
@@ -61,7 +73,7 @@ class Buildah:
         container = f"arr-smoke-{image_id[:12]}-{os.getpid()}"
         self.remove(container)
         try:
-            self._create(container, image_id, work)
+            self._create(container, image_id)
             work.run(
                 self._command("run", "--isolation", "chroot", container, "--", *command),
             )
@@ -85,7 +97,7 @@ class Buildah:
             )
         self._fetch(container.source, work)
         self.remove(container.name)
-        self._create(container.name, container.source.local_name, work)
+        self._create(container.name, container.source.local_name)
         mounts = [f"{folder}:{path}:rw" for folder, path in container.mounts.items()]
         argv = self._command(
             "run", "--isolation", "chroot", "--network", "host", "--user", container.user,
@@ -94,8 +106,10 @@ class Buildah:
             container.name, "--", *container.command,
         )  # fmt: skip
         try:
-            code, _tail = work.children.run(argv, log=work.log, on_line=work.on_line)
-            return code
+            code, tail = work.children.run(
+                argv, log=work.log, on_line=work.on_line, keeper="buildah"
+            )
+            return _own_exit_code(code, tail)
         finally:
             self.remove(container.name)
 
@@ -103,10 +117,13 @@ class Buildah:
         with contextlib.suppress(OSError):
             subprocess.run(self._command("rm", name), capture_output=True, check=False)
 
-    def _create(self, container: str, image: str, work: Work) -> None:
-        work.run(
-            self._command("from", "--pull=never", "--http-proxy=false", "--name", container, image)
+    def _create(self, container: str, image: str) -> None:
+        argv = self._command(
+            "from", "--pull=never", "--http-proxy=false", "--name", container, image
         )
+        done = answer(argv)
+        if done.returncode:
+            raise failure(argv, done.returncode, done.stderr.splitlines())
 
     def _fetch(self, source: Source, work: Work) -> None:
         """Have the image under its local name, pulling it by digest unless it is here already."""
@@ -127,13 +144,13 @@ class Buildah:
             )
 
     def _image_id(self, name: str) -> str | None:
-        done = subprocess.run(
-            self._command("inspect", "--type", "image", name),
-            capture_output=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            return None
-        return "sha256:" + str(json.loads(done.stdout)["FromImageID"])
+        found = self._inspect(name)
+        return f"sha256:{found['FromImageID']}" if found else None
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        """What buildah knows of an image in its store; None if it is not there."""
+        done = answer(self._command("inspect", "--type", "image", name))
+        return None if done.returncode else json.loads(done.stdout)
 
     def _reach(self, remote: Remote, work: Work) -> list[str]:
         options = ["--tls-verify=false"] if remote.insecure else []
@@ -147,3 +164,11 @@ class Buildah:
         if self.store:
             storage += ["--root", str(self.store / "root"), "--runroot", str(self.store / "run")]
         return ["buildah", *storage, verb, *args]
+
+
+def _own_exit_code(code: int, tail: Sequence[str]) -> int:
+    """The program's own exit code: buildah gives 1 for one that a signal ended, and names it."""
+    found = re.search(r"^subprocess exited on (.+)$", "\n".join(tail[-3:]), re.MULTILINE)
+    names = {(signal.strsignal(n) or "").lower(): int(n) for n in signal.valid_signals()}
+    number = names.get(found[1].strip()) if found else None
+    return 128 + number if code == 1 and number else code

@@ -41,6 +41,7 @@ def carry_out(
 
     An image that fails takes its descendants with it (`on_skip(image, failed parent)`); the others
     are finished. On Ctrl-C, `stop()` ends the children; raises Interrupted when all have ended.
+    Any other failure of the cascade itself ends them too.
     """
     result = Result()
     by_name = {step.image: step for step in steps}
@@ -60,11 +61,13 @@ def carry_out(
                 if running:
                     for image in _collect(running, result):
                         sorter.done(image)
-        except (KeyboardInterrupt, Interrupted) as error:
-            stop()
+        except BaseException as error:
             for future in running:
                 future.cancel()
+            stop()
             wait(running)
+            if not isinstance(error, KeyboardInterrupt | Interrupted):
+                raise
             raise Interrupted(
                 "interrupted: nothing is half done",
                 "Finished images are kept; the next launch goes on from there.",

@@ -24,6 +24,8 @@ from arr.build.engine import (
     run_options,
 )
 from arr.errors import BuildError, RegistryError
+from arr.process import answer
+from arr.registry.labels import FINGERPRINT_LABEL
 from arr.stack.dockerfile import with_references
 
 
@@ -35,6 +37,12 @@ class Docker:
     host: str | None = None
     name: str = "docker"
     _imports: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def kept(self, name: str, fingerprint: str) -> str | None:
+        form = f'{{{{.Id}}}} {{{{index .Config.Labels "{FINGERPRINT_LABEL}"}}}}'
+        done = answer([self.program, "image", "inspect", "--format", form, name], self._environ())
+        image_id, _, found = done.stdout.strip().partition(" ")
+        return image_id if done.returncode == 0 and found == fingerprint else None
 
     def build(self, request: Request, work: Work) -> str:
         for source in request.sources.values():
@@ -59,11 +67,16 @@ class Docker:
         return id_file.read_text("utf-8").strip()
 
     def smoke(self, image_id: str, command: Sequence[str], work: Work) -> None:
-        work.run(
-            [self.program, "run", "--rm", "--network", "none", "--entrypoint", command[0],
-             image_id, *command[1:]],
-            self._environ(),
-        )  # fmt: skip
+        name = f"arr-smoke-{image_id.removeprefix('sha256:')[:12]}-{os.getpid()}"
+        self.remove(name)
+        try:
+            work.run(
+                [self.program, "run", "--rm", "--name", name, "--network", "none",
+                 "--entrypoint", command[0], image_id, *command[1:]],
+                self._environ(),
+            )  # fmt: skip
+        finally:
+            self.remove(name)  # a client that was killed leaves its container running
 
     def push(self, image_id: str, reference: str, remote: Remote, work: Work) -> None:
         environ = self._environ(remote, work)
@@ -119,12 +132,9 @@ class Docker:
         return name
 
     def _has(self, name: str) -> bool:
-        done = subprocess.run(
-            [self.program, "image", "inspect", name],
-            env=self._environ(), capture_output=True, check=False,
-        )  # fmt: skip
-        if done.returncode and b"o such image" not in done.stderr:
-            words = done.stderr.decode("utf-8", "replace").strip()
+        done = answer([self.program, "image", "inspect", name], self._environ())
+        if done.returncode and "o such image" not in done.stderr:
+            words = done.stderr.strip()
             raise BuildError(f"docker cannot be asked for its images: {words}", "`arr doctor`")
         return done.returncode == 0
 

@@ -14,8 +14,13 @@ from arr.process import Children, OnLine, describe_exit
 from arr.registry.auth import Credentials
 from arr.stack.dockerfile import Dockerfile
 
-WHEELS = "/wheels"
-"""Where a build sees the wheelhouse."""
+WHEELS = "/mnt"
+"""Where a build sees the wheelhouse: a folder that bases have, so that no layer gets a new one."""
+
+LAYER_TIME = 1704067200
+"""The time of every file in a layer, in seconds since the epoch. One fixed moment and not the
+commit's time, which is in a label: a layer that does not change then has one digest whichever
+commit it was built from, on every machine, with or without a build cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One build: everything that decides its result. `epoch` is the commit's time in seconds."""
+    """One build: everything that decides its result. `epoch` is the time of the layers' files."""
 
     name: str
     dockerfile: Dockerfile
@@ -101,6 +106,13 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    def kept(self, name: str, fingerprint: str) -> str | None:
+        """Return the id of the image `name` in the engine's store; None unless it is that content.
+
+        So what was built once is not built again when a registry lost it.
+        """
+        ...
 
     def build(self, request: Request, work: Work) -> str:
         """Build; return the id of the image in the engine's own store. Raises BuildError."""
@@ -169,6 +181,8 @@ def advice(tail: Sequence[str]) -> str:
         return "Start docker (`sudo systemctl start docker`), or use `--engine buildah`."
     if "connection refused" in text or "connection reset" in text:
         return "The registry or the network went away: run it again; finished images are kept."
+    if "500 internal server error" in text:
+        return "The registry itself failed, as it does on a full disk: its own log says more."
     if "no matching distribution found" in text:
         return "A pin of the requirements is not to be had: correct it in the image's requirements."
     if "cannot allocate memory" in text or "out of memory" in text:

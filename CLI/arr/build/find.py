@@ -56,10 +56,11 @@ def probe_docker() -> Probe:
         if not os.access(program, os.X_OK):
             continue
         done = _ask(str(program), "version", "--format", "{{.Client.Version}} {{.Server.Version}}")
-        if done.returncode:
+        versions = done.stdout.split()
+        if done.returncode or len(versions) != 2:
             problem = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no daemon"
             continue
-        client, server = done.stdout.split()[:2]
+        client, server = versions
         if _has_buildkit(str(program), client):
             return Probe("docker", f"client {client}, daemon {server}", "", str(program))
         problem = f"the client {client} has no buildx, which its BuildKit needs"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from arr.build import base, wheelhouse
-from arr.build.engine import Engine, Remote, Request, Source, Work
+from arr.build.engine import LAYER_TIME, Engine, Remote, Request, Source, Work
 from arr.errors import ArrError, BuildError, Interrupted
 from arr.events import Emit, ImageDone, ImageFailed, ImageLog, ImageStep
 from arr.process import Children
@@ -66,9 +68,12 @@ def make(shop: Workshop, step: Step, parents: Mapping[str, str]) -> str:
     except BaseException as error:
         known = _in_words(error)
         stopped = isinstance(known, Interrupted | KeyboardInterrupt)
-        _remember(shop, step, started, "interrupted" if stopped else "failed", None, log)
         if not stopped:
             at.failed(known, shop.clock() - started)
+        with contextlib.suppress(ArrError):  # a full disk fails both: the first is the one to tell
+            _remember(shop, step, started, "interrupted" if stopped else "failed", None, log)
+        if known is error:
+            raise
         raise known from error
     _remember(shop, step, started, "built", digest, log)
     shop.emit(
@@ -92,6 +97,22 @@ def _make(
     started: float,
 ) -> str:
     node = shop.graph.node(step.image)
+    image_id = shop.engine.kept(f"{step.repository}:{step.tag}", step.fingerprint)
+    if image_id is None:
+        image_id = _build(shop, step, node, parents, work, at)
+    else:
+        at.goes_to("kept", f"{shop.engine.name} still has it: it need not be built")
+    command = node.spec.smoke_for(shop.graph.target)
+    if command:
+        at.goes_to("smoke", " ".join(command))
+        _smoke(shop, step, image_id, command, work)
+    at.goes_to("push", f"{shop.remote.prefix}/{step.repository}:{step.tag}")
+    return _push(shop, step, image_id, work, started)
+
+
+def _build(
+    shop: Workshop, step: Step, node: Node, parents: Mapping[str, str], work: Work, at: _Place
+) -> str:
     at.goes_to("context")
     context = work.scratch / "context"
     context.mkdir()
@@ -100,24 +121,20 @@ def _make(
     wheels = _wheels(shop, node, work, at)
     sources = _sources(shop, node, parents, work, at)
     at.goes_to("build")
-    request = Request(
-        f"{step.repository}:{step.tag}",
-        node.dockerfile,
-        context,
-        sources,
-        node.spec.build_args_for(shop.graph.target),
-        _labels(shop, step),
-        node.spec.platform,
-        shop.commit.time,
-        wheels,
+    return shop.engine.build(
+        Request(
+            f"{step.repository}:{step.tag}",
+            node.dockerfile,
+            context,
+            sources,
+            node.spec.build_args_for(shop.graph.target),
+            _labels(shop, step),
+            node.spec.platform,
+            LAYER_TIME,
+            wheels,
+        ),
+        work,
     )
-    image_id = shop.engine.build(request, work)
-    command = node.spec.smoke_for(shop.graph.target)
-    if command:
-        at.goes_to("smoke", " ".join(command))
-        _smoke(shop, step, image_id, command, work)
-    at.goes_to("push", f"{shop.remote.prefix}/{step.repository}:{step.tag}")
-    return _push(shop, step, image_id, work, started)
 
 
 def _wheels(shop: Workshop, node: Node, work: Work, at: _Place) -> Path | None:
@@ -263,6 +280,9 @@ class _Place:
 
     def failed(self, error: BaseException, seconds: float) -> None:
         text = error.message if isinstance(error, ArrError) else repr(error)
+        if not isinstance(error, ArrError):  # a fault of ours: the log says where
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+                traceback.print_exception(error, file=file)
         hint = error.hint if isinstance(error, ArrError) else ""
         self.shop.emit(
             ImageFailed(

@@ -14,6 +14,7 @@ from pathlib import Path
 from arr.build.engine import Work, advice
 from arr.errors import BuildError, ConfigError
 from arr.exclusive import only_one
+from arr.process import describe_exit
 
 # What glibc the images have at least; pip wants each older name spelt out.
 _GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35, 36)
@@ -22,7 +23,8 @@ _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 
 def key(requirements: str, python: str, platform: str) -> str:
     """Return the name of the wheelhouse: a hash of the pins and of what they are resolved for."""
-    text = "\n".join([python, platform, *sorted(_pins(requirements))])
+    pins = sorted("".join(pin.split()) for pin in _pins(requirements))
+    text = "\n".join([python, platform, *pins])
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
@@ -58,17 +60,22 @@ def fetch(requirements: str, python: str, platform: str, cache: Path, work: Work
         code, tail = work.run_code(argv)
         if code:
             shutil.rmtree(partial, ignore_errors=True)
-            raise _not_fetched(tail)
+            raise _not_fetched(code, tail)
         partial.rename(folder)
     return folder
 
 
 def _pins(requirements: str) -> list[str]:
-    lines = (line.partition(" #")[0].strip() for line in requirements.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in requirements.splitlines())
+    return [line for line in lines if line]
 
 
 def _download(pins: Path, python: str, platform: str, folder: Path) -> list[str]:
+    if platform not in _MACHINES:
+        raise ConfigError(
+            f"wheels cannot be fetched for the platform {platform}",
+            f"The platforms are: {', '.join(_MACHINES)}.",
+        )
     machine = _MACHINES[platform]
     digits = python.replace(".", "")
     tags = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC]
@@ -82,7 +89,7 @@ def _download(pins: Path, python: str, platform: str, folder: Path) -> list[str]
     ]  # fmt: skip
 
 
-def _not_fetched(tail: list[str]) -> BuildError:
+def _not_fetched(code: int, tail: list[str]) -> BuildError:
     text = "\n".join(tail)
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if missing and "+cpu" in missing[1]:
@@ -91,5 +98,6 @@ def _not_fetched(tail: list[str]) -> BuildError:
             "PyTorch publishes its CPU builds on an index of its own: pytorch.org/get-started "
             "names it (choose CPU); then `pip config set global.extra-index-url URL`.",
         )
-    words = next((line for line in reversed(tail) if line.startswith("ERROR")), tail[-1:] or "")
-    return BuildError(f"the wheels could not be fetched: {words}", advice(tail))
+    words = next((line for line in reversed(tail) if line.startswith("ERROR")), "".join(tail[-1:]))
+    ended = f"pip: {describe_exit(code)}"
+    return BuildError(f"the wheels could not be fetched ({ended}): {words}", advice(tail))

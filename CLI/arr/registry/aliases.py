@@ -15,8 +15,9 @@ LATEST = "latest"
 def move(registry: Registry, digests: Mapping[str, str], alias: str = LATEST) -> list[str]:
     """Let `alias` of each repository name the digest given; return the repositories it moved in.
 
-    If one cannot be moved, those moved before are put back and the error is raised. Signals wait
-    until it is done. Called again it changes nothing.
+    If one cannot be moved, those moved before are put back and the error is raised; an alias that
+    was not there before stays, since registries remove images, not tags. Signals wait until it is
+    done. Called again it changes nothing.
     """
     moved: dict[str, str | None] = {}
     with uninterrupted():
@@ -26,7 +27,7 @@ def move(registry: Registry, digests: Mapping[str, str], alias: str = LATEST) ->
                 if before != digest:
                     registry.retag(repository, digest, alias)
                     moved[repository] = before
-        except ArrError:
+        except BaseException:
             for repository, old in moved.items():
                 if old is not None:
                     with contextlib.suppress(ArrError):  # the first error is the one to tell
