@@ -141,9 +141,15 @@ def options(flag: str, values: Mapping[str, str]) -> list[str]:
 
 
 def build_args(request: Request) -> dict[str, str]:
-    """The image's own build arguments, the commit's time, and where pip finds the wheels."""
-    offline = {"PIP_FIND_LINKS": WHEELS, "PIP_NO_INDEX": "1"} if request.wheels else {}
-    return {**request.build_args, "SOURCE_DATE_EPOCH": str(request.epoch), **offline}
+    """The image's own build arguments, the layers' time, and where pip finds the wheels.
+
+    The last two only where the Dockerfile declares them: engines warn of an argument in vain.
+    """
+    ours = {"SOURCE_DATE_EPOCH": str(request.epoch)}
+    if request.wheels:
+        ours |= {"PIP_FIND_LINKS": WHEELS, "PIP_NO_INDEX": "1"}
+    declared = request.dockerfile.arguments
+    return {**request.build_args, **{k: v for k, v in ours.items() if k in declared}}
 
 
 def run_options(container: Container) -> list[str]:
