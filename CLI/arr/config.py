@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -31,7 +31,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`jobs`: images built at once. `wheels`: folder of downloaded wheels."""
 
-    jobs: int = 2
+    jobs: Annotated[int, msgspec.Meta(ge=1)] = 2
     wheels: str | None = None
 
 
@@ -39,7 +39,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`image`: the image whose run a launch starts. `gpus`: GPUs the run may see."""
 
     image: str = "arr-trainer"
-    gpus: int = 0
+    gpus: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from pathlib import Path
 from arr.build import find
 from arr.errors import ArrError, ConfigError, MissingTool
 from arr.project import Project
+from arr.registry.auth import find_credentials
 from arr.registry.client import Registry
 
 ROOM = 8 * 2**30
@@ -31,33 +32,46 @@ class Check:
 
 def checks(project: Project) -> list[Check]:
     """Look at everything that the project's target needs. Nothing is started or changed."""
-    found = [_python(), _program("git", "git", "reads the commit")]
-    if project.target == "local":
-        found += [*_engine(project), *_local_registry(project), *_base_maker(project)]
-        found.append(_disk(project.root))
+    found = _of_machine(project)
     if project.settings.registry.url or project.target != "local":
         found.append(_registry(project))
     found.append(_lock(project))
     return found
 
 
+def _of_machine(project: Project) -> list[Check]:
+    found = [_python(), _program("git", "git", "reads the commit")]
+    if project.target == "local":
+        found += [*_engine(project), *_local_registry(project), *_base_maker(project)]
+        found.append(_disk(project.root))
+    return found
+
+
 def packages(names: list[str]) -> list[Check]:
     """Look whether Debian packages are installed."""
     found = []
+    query = shutil.which("dpkg-query")
     for name in names:
-        asked = subprocess.run(
-            ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        ok = asked.stdout == "installed"
-        detail = "installed" if ok else "not installed"
+        detail = _package_state(query, name) if query else "there is no dpkg-query to ask"
+        ok = detail == "installed"
         found.append(Check(name, ok, detail, f"sudo apt-get install {name}", name))
     return found
 
 
+def _package_state(query: str, name: str) -> str:
+    asked = subprocess.run(
+        [query, "--show", "--showformat=${db:Status-Status}", name],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return "installed" if asked.stdout == "installed" else "not installed"
+
+
 def require(project: Project) -> None:
-    """Raise MissingTool that names everything this machine lacks, before anything is started."""
-    lacking = [check for check in checks(project) if not check.ok]
+    """Raise MissingTool that names everything this machine lacks, before anything is started.
+
+    What the stack or the registry lacks is told by the plan, with exit codes of its own.
+    """
+    lacking = [check for check in _of_machine(project) if not check.ok]
     if not lacking:
         return
     packages = sorted({check.package for check in lacking if check.package})
@@ -160,8 +174,11 @@ def _registry(project: Project) -> Check:
     url = project.settings.registry.url
     if url is None:
         return Check("registry", False, "none is set", "Set registry.url in arr.toml.")
+    host = url.partition("://")[2].partition("/")[0]
     try:
-        with Registry(url) as registry:
+        with Registry(
+            url, credentials=lambda: find_credentials(host, project.environ, Path.home())
+        ) as registry:
             registry.ping()
     except ArrError as error:
         return Check("registry", False, error.message, error.hint)

@@ -64,7 +64,9 @@ def _of_image(registry: Registry, node: Node, planned_tag: str) -> list[Stored]:
     images = {}
     for image in list_images(registry, node.repository):
         by_digest.setdefault(image.digest, []).append(image.tag)
-        images[image.digest] = image
+        # Only an image's own tag has a record, so only that row knows when it was built.
+        if image.built_at or image.digest not in images:
+            images[image.digest] = image
     rows = []
     for digest, tags in by_digest.items():
         image = images[digest]
@@ -112,13 +114,20 @@ def _recorded(registry: Registry, node: Node, known: set[str]) -> list[PastBuild
                 PastBuild(
                     own,
                     _seconds(notes.get(BUILT_AT)),
-                    float(notes[SECONDS]) if SECONDS in notes else None,
+                    _number(notes.get(SECONDS)),
                     "built",
                     notes.get(COMMIT, ""),
                     notes.get(REASON, ""),
                 )
             )
     return found
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
 
 
 def _seconds(text: str | None) -> float | None:

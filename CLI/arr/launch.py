@@ -60,8 +60,11 @@ def launch(
     _require_target(project)
     if options.run:
         project.graph.node(project.settings.run.image)
-    if not options.dry_run:
-        doctor.require(project)
+    if options.dry_run:
+        with open_registry(project, start=False) as found:
+            emit(planned(make_plan(project, found, options.images), clock()))
+        return 0
+    doctor.require(project)
     with (
         only_one(project.arr_folder / "launch.lock", lambda who: _say_waiting(who, emit, clock)),
         open_registry(project, start=True) as registry,
@@ -69,8 +72,6 @@ def launch(
         assert registry is not None
         plan = make_plan(project, registry, options.images)
         emit(planned(plan, clock()))
-        if options.dry_run:
-            return 0
         _require_committed(plan, options.allow_dirty, emit, clock)
         number = project.state.start_launch(clock(), plan.commit, plan.target)
         emit = _recorded(emit, project, number)
@@ -178,7 +179,7 @@ def _build(
         plan.steps,
         lambda step, parents: make(shop, step, parents),
         project.settings.build.jobs,
-        lambda image, parent: emit(
+        lambda image, parent: shop.emit(
             ImageSkipped(at=clock(), image=image, because=f"its parent {parent} was not made")
         ),
         children.stop,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arr.errors import ArrError, AuthError, ConfigError, RegistryError
 from arr.events import Planned, PlannedImage
 from arr.project import Project
-from arr.registry import records
-from arr.registry.auth import find_credentials
-from arr.registry.client import Registry
-from arr.registry.embedded import Embedded
 from arr.registry.labels import FINGERPRINT_LABEL
 from arr.stack import check as checks
 from arr.stack import git as gits
@@ -25,6 +24,10 @@ from arr.stack.git import Change, printable
 from arr.stack.graph import Graph, Node
 from arr.stack.inputs import Inputs
 from arr.stack.plan import Action, Found, Presence, Step
+
+if TYPE_CHECKING:
+    from arr.registry.client import Registry
+    from arr.registry.embedded import Embedded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,25 @@ class Plan:
         return tuple(step for step in self.steps if step.action is Action.BUILD)
 
 
+def prepare(project: Project) -> None:
+    """Read the commit, and meanwhile load what asks the registry: that takes longer than to ask.
+
+    Only time is gained by it. Raises what reading the stack raises.
+    """
+    threading.Thread(target=_load_registry, name="arr-load", daemon=True).start()
+    _ = project.graph
+
+
+def _load_registry() -> None:
+    from arr.registry.client import Registry
+
+    Registry("http://127.0.0.1").close()  # the transport is loaded by the first client
+
+
 def embedded(project: Project) -> Embedded:
     """The embedded registry of this clone."""
+    from arr.registry.embedded import Embedded
+
     return Embedded(project.arr_folder / "registry")
 
 
@@ -57,6 +77,9 @@ def open_registry(project: Project, *, start: bool) -> Iterator[Registry | None]
     The embedded one is started when it holds anything, or when `start` is asked; otherwise there
     is none yet and None is given: it holds no image for certain.
     """
+    from arr.registry.auth import find_credentials
+    from arr.registry.client import Registry
+
     url = project.settings.registry.url
     if url is None and project.target != "local":
         raise ConfigError(
@@ -82,19 +105,32 @@ def make_plan(project: Project, registry: Registry | None, images: Sequence[str]
     Raises ManifestError for a manifest that misses a file, RegistryError if any image could not
     be looked up or a tag is taken by other content.
     """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        changes = pool.submit(gits.changes, project.root)
+        return _make_plan(project, registry, images, changes)
+
+
+def _make_plan(
+    project: Project,
+    registry: Registry | None,
+    images: Sequence[str],
+    changes: Future[list[Change]],
+) -> Plan:
     graph = project.graph.with_ancestors(images)
     findings = [checks.check(node, graph, project.commit) for node in graph]
     checks.require_listed(findings)
     inputs = {node.name: project.inputs[node.name] for node in graph}
     found = _look_up(project, registry, graph, inputs)
+    unread: dict[str, ArrError] = {}
     steps = plans.plan(
         graph,
         inputs,
         found,
-        lambda image: last_inputs(project, registry, graph.node(image)),
+        lambda image: _last_readable(project, registry, graph.node(image), unread),
         project.state.usual_seconds,
         lambda old, new: gits.line_changes(project.root, old, new),
     )
+    steps = [_with_unread(step, unread.get(step.image)) for step in steps]
     bases = {base for node in graph for base in node.bases}
     return Plan(
         project.commit.id,
@@ -103,7 +139,7 @@ def make_plan(project: Project, registry: Registry | None, images: Sequence[str]
         graph,
         tuple(steps),
         tuple(findings),
-        tuple(project.dirty(graph)),
+        tuple(project.dirty(graph, changes.result())),
         tuple(f"{base}: {project.pins[base]}" for base in sorted(bases)),
     )
 
@@ -158,8 +194,30 @@ def last_inputs(project: Project, registry: Registry | None, node: Node) -> Inpu
     return recorded_inputs(registry, node, fingerprint[-inputses.TAG_LENGTH :])
 
 
+def _last_readable(
+    project: Project, registry: Registry | None, node: Node, unread: dict[str, ArrError]
+) -> Inputs | None:
+    """As last_inputs; what cannot be read is noted and stops nothing: only a reason needs it."""
+    try:
+        return last_inputs(project, registry, node)
+    except AuthError:
+        raise
+    except ArrError as error:
+        unread[node.name] = error
+        return None
+
+
+def _with_unread(step: Step, error: ArrError | None) -> Step:
+    if error is None:
+        return step
+    why = f"not in this registry; what it was last built from cannot be read: {error.message}"
+    return dataclasses.replace(step, reason=" ".join(why.split()))
+
+
 def recorded_inputs(registry: Registry, node: Node, tag: str) -> Inputs | None:
     """Return the inputs that the registry keeps beside a tag; None if it has none."""
+    from arr.registry import records
+
     record = records.read(registry, node.repository, tag) if tag else None
     return inputses.parse(record.inputs) if record else None
 

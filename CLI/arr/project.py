@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import platformdirs
 
 from arr import config
 from arr.config import Settings
@@ -47,8 +45,11 @@ class Project:
     @property
     def wheels(self) -> Path:
         """Where downloaded wheels are kept, for every clone of this user."""
-        own = self.settings.build.wheels
-        return self.root / own if own else platformdirs.user_cache_path("arr") / "wheels"
+        if self.settings.build.wheels:
+            return self.root / self.settings.build.wheels
+        import platformdirs
+
+        return platformdirs.user_cache_path("arr") / "wheels"
 
     @cached_property
     def commit(self) -> Commit:
@@ -56,6 +57,7 @@ class Project:
 
     @cached_property
     def stack(self) -> Stack:
+        self.commit.fetch((stackfile.PATH, locks.PATH))  # both, for one start of git
         return stackfile.parse(self._committed(stackfile.PATH, "describe the stack in it"))
 
     @cached_property
@@ -85,8 +87,8 @@ class Project:
     def state(self) -> State:
         return State(self.arr_folder)
 
-    def dirty(self, graph: Graph) -> list[Change]:
-        """Return the uncommitted and untracked files among the inputs of the graph's images."""
+    def dirty(self, graph: Graph, changes: Iterable[Change]) -> list[Change]:
+        """Return those of `changes` (git.changes) that are inputs of the graph's images."""
         decisive = {stackfile.PATH, locks.PATH}
         patterns: list[Pattern] = []
         for node in graph:
@@ -95,7 +97,7 @@ class Project:
             patterns += node.manifest.for_target(graph.target)
         return [
             change
-            for change in gits.changes(self.root)
+            for change in changes
             if change.path in decisive or any(p.matches(change.path) for p in patterns)
         ]
 

@@ -1,6 +1,6 @@
 """What arr remembers of this clone: builds, launches, runs and events, in SQLite under `.arr/`.
 
-Deleting `.arr/` loses this history and nothing else: what was built is in the registry.
+Deleting it loses this history and nothing else: what was built is in the registry.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class State:
         self._lock = threading.RLock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".gitignore").write_text("*\n")  # never an untracked file of the clone
             self._db = sqlite3.connect(
                 folder / "state.db", timeout=30, check_same_thread=False, isolation_level=None
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from arr import __version__
+from arr.cli.output import drop_output
 from arr.errors import ArrError, Interrupted
 
 # name -> (module, one-line help): a table, so that --help imports no command
@@ -31,8 +33,21 @@ COMMANDS = {
 }
 
 
+# What a disk or its permissions do, wherever it happens: no bug of ours.
+_MACHINE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are named."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # caught here: click would make it exit code 1
+            drop_output()
+            return 0
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -74,12 +89,17 @@ def arr() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run `arr` and end the process with its exit code."""
-    sys.exit(run(args))
+    gc.set_threshold(100_000)  # loading a command makes many objects, and no garbage
+    code = run(args)
+    gc.freeze()  # nor is there any to look for now: the process gives back everything
+    sys.exit(code)
 
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _terminated)
     try:
         code: Any = arr.main(args=args, prog_name="arr", standalone_mode=False)
     except click.ClickException as error:
@@ -89,17 +109,21 @@ def run(args: Sequence[str] | None = None) -> int:
         return _tell(error)
     except (KeyboardInterrupt, click.Abort):
         return _tell(Interrupted("interrupted"))
-    except BrokenPipeError:
-        # Whoever read our output is gone (`arr plan | head`): nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        return _tell(_of_machine(error)) if error.errno in _MACHINE else _our_fault()
     except Exception:  # noqa: BLE001 - a bug of ours: told in full, kept for a report
         return _our_fault()
     return code if isinstance(code, int) else 0
 
 
-def _terminated(_number: int, _frame: object) -> None:
-    raise Interrupted("ended by a TERM signal")
+def _terminated(number: int, _frame: object) -> None:
+    raise Interrupted(f"ended by {signal.Signals(number).name}")
+
+
+def _of_machine(error: OSError) -> ArrError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "Make room, then run it again." if full else "Make it usable, then run it again."
+    return ArrError(f"{error.filename or 'a file'}: {error.strerror}", hint)
 
 
 def _tell(error: ArrError) -> int:

@@ -35,7 +35,7 @@ def work_off(root: Path, stopping: threading.Event, clock: Callable[[], float]) 
     with only_one(queue.agent_lock(root)), State(root / ".arr") as state:
         for lost in state.runs():
             if lost.status == "running":  # we hold the lock: whoever ran it is gone
-                state.finish_run(lost.id, "lost", clock(), None, "its agent ended")
+                state.finish_run(lost.id, "lost", clock(), None, queue.LOST)
         while not stopping.is_set() and (run := state.claim_run(clock())):
             _carry_out(run, state, stopping, clock)
 

@@ -11,6 +11,8 @@ from arr.process import describe_exit
 _EXCEPTION = re.compile(
     r"^(?:\S*: )?([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::.*)?)$"
 )
+# What buildah says after a program in a container has ended; its own words come before.
+_EPILOGUE = re.compile(r"^(subprocess exited (with status \d+|on \w.*)|Error: exit status \d+)$")
 _KILLED = re.compile(r"\bSIGKILL\b|^Killed$", re.MULTILINE)
 
 
@@ -38,5 +40,6 @@ def describe(code: int, tail: Sequence[str], before: int | None, after: int | No
     for line in reversed(tail):
         if (found := _EXCEPTION.match(line.strip())) and "CalledProcessError" not in line:
             return found[1]
-    last = next((line.strip() for line in reversed(tail) if line.strip()), "")
+    words = (line.strip() for line in reversed(tail))
+    last = next((line for line in words if line and not _EPILOGUE.match(line)), "")
     return f"{describe_exit(code)}: {last}" if last else describe_exit(code)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
-from arr.errors import UsageError
+from arr.errors import RunError, UsageError
 from arr.events import Emit, RunFinished, RunLog, RunStarted
 from arr.jobs import queue
 from arr.jobs import spec as specs
@@ -41,7 +42,7 @@ def follow(
     started = False
     since = clock()
     run = find_run(state, run_id)
-    with (Path(run.folder) / specs.LOG).open("r", encoding="utf-8", errors="replace") as log:
+    with _log(run) as log:
         pending = ""
         while True:
             run = find_run(state, run_id)
@@ -51,12 +52,26 @@ def follow(
             pending = _pass_on(pending + log.read(), run.id, emit, clock)
             if run.over:
                 break
-            if clock() - since > PATIENCE and not queue.agent_works(root):
-                state.finish_run(run.id, "lost", clock(), None, "its agent ended without a word")
+            # An agent that holds no lock has recorded how its run ended, or it is dead.
+            if run.status == "running" or clock() - since > PATIENCE:
+                queue.settle(state, root, run, clock())
             sleep(POLL)
-        _pass_on(pending + log.read() + "\n", run.id, emit, clock)
+        rest = _pass_on(pending + log.read(), run.id, emit, clock)
+        if rest:
+            emit(RunLog(at=clock(), run=run.id, line=rest))
     emit(finished(run, clock()))
     return run
+
+
+def _log(run: Run) -> TextIO:
+    path = Path(run.folder) / specs.LOG
+    try:
+        # A carriage return is a progress bar's, and ends no line.
+        return path.open("r", encoding="utf-8", errors="replace", newline="\n")
+    except OSError as error:
+        raise RunError(
+            f"the log of the run {run.id} cannot be read: {error}", "Launch it again."
+        ) from error
 
 
 def finished(run: Run, now: float) -> RunFinished:

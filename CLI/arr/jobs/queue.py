@@ -15,6 +15,8 @@ from arr.jobs import spec as specs
 from arr.jobs.spec import RunSpec
 from arr.state import Run, State
 
+LOST = "its agent was killed, or the machine went down: how it ended is not known"
+
 
 def new_id(now: float) -> str:
     """Return a name for a run that sorts by time: `1122-164501-3f`."""
@@ -84,7 +86,12 @@ def agent_works(root: Path) -> bool:
 
 def settle_lost(state: State, root: Path, now: float) -> None:
     """Record as lost each run that is called running although no agent is at work on it."""
-    running = [run for run in state.runs() if run.status == "running"]
-    if running and not agent_works(root):
-        for run in running:
-            state.finish_run(run.id, "lost", now, None, "its agent ended without a word")
+    for run in state.runs():
+        if run.status == "running":
+            settle(state, root, run, now)
+
+
+def settle(state: State, root: Path, run: Run, now: float) -> None:
+    """Record the run as lost if no agent is at work; one that ended by itself stays as it is."""
+    if not agent_works(root):
+        state.finish_run(run.id, "lost", now, None, LOST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,9 +64,11 @@ def read(folder: Path) -> RunSpec:
 def result(folder: Path | str) -> dict[str, object] | None:
     """Return what the training wrote as its result; None if it wrote none that can be read."""
     try:
-        return msgspec.json.decode((Path(folder) / RESULT).read_bytes(), type=dict[str, object])
-    except (OSError, msgspec.DecodeError):
+        # Python writes a loss that is no number as NaN, which is not JSON: it is kept as a word.
+        found = json.loads((Path(folder) / RESULT).read_bytes(), parse_constant=str)
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def command(config: ImageConfig, settings: Mapping[str, str]) -> list[str]:

@@ -22,8 +22,11 @@ from arr.stack.manifest import link_leaves
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRule:
+    """One line. `by_name`: it is `**/NAME`, so that the last part of a path alone decides."""
+
     regex: Regex
     keep: bool
+    by_name: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +37,31 @@ class IgnoreFile:
 
     def ignored(self, paths: Iterable[str]) -> Iterator[bool]:
         """Yield for each path whether it is left out of the context."""
-        any_rule = re.compile(
-            "|".join(f"(?:{rule.regex.pattern})" for rule in self.rules), re.DOTALL
-        )
+        any_path = _any_of(rule.regex for rule in self.rules if not rule.by_name)
+        any_name = _any_of(rule.regex for rule in self.rules if rule.by_name)
         folders = {"": -1}
 
         def deciding(path: str) -> int:
             """The last rule (its number) that matches `path` or a folder of it; -1 if none does."""
-            folder = path.rpartition("/")[0]
+            folder, _, name = path.rpartition("/")
             if folder not in folders:
                 folders[folder] = deciding(folder)
             known = folders[folder]
-            if any_rule.match(path):
+            if any_name.match(name) or any_path.match(path):
                 for number in range(len(self.rules) - 1, known, -1):
-                    if self.rules[number].regex.match(path):
+                    rule = self.rules[number]
+                    if rule.regex.match(name if rule.by_name else path):
                         return number
             return known
 
         for path in paths:
             number = deciding(path) if self.rules else -1
             yield number >= 0 and not self.rules[number].keep
+
+
+def _any_of(regexes: Iterable[Regex]) -> Regex:
+    """One expression for all, since most paths match none; `(?!)` matches nothing."""
+    return re.compile("|".join(["(?!)", *(f"(?:{r.pattern})" for r in regexes)]), re.DOTALL)
 
 
 def parse_ignore(path: str, text: str) -> IgnoreFile:
@@ -72,7 +80,9 @@ def parse_ignore(path: str, text: str) -> IgnoreFile:
         if clean == ".":
             continue
         try:
-            rules.append(IgnoreRule(docker_glob(clean), keep))
+            name = clean.removeprefix("**/")
+            by_name = name != clean and "/" not in name and "**" not in name
+            rules.append(IgnoreRule(docker_glob(name if by_name else clean), keep, by_name))
         except ValueError as error:
             raise DockerfileError(
                 f"{path}:{number}: {printable(pattern)} is not a pattern: {error}",

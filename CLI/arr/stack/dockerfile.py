@@ -95,9 +95,9 @@ def parse(path: str, text: str, build_args: Mapping[str, str]) -> Dockerfile:
     an ARG that nothing declares.
     """
     instructions = tuple(_instructions(path, text))
-    stages = tuple(_stages(path, instructions, build_args))
-    if not stages:
+    if all(i.keyword != "FROM" for i in instructions):
         raise DockerfileError(f"{path} has no FROM", "Start the image with `FROM image`.")
+    stages = tuple(_stages(path, instructions, build_args))
     declared = frozenset(
         name for i in instructions if i.keyword == "ARG" for name, _ in _pairs(_words(i.rest))
     )
@@ -191,7 +191,7 @@ def _stages(
 ) -> Iterator[Stage]:
     outer: dict[str, str] = {}
     starts = [n for n, i in enumerate(instructions) if i.keyword == "FROM"]
-    for instruction in instructions[: starts[0]] if starts else ():
+    for instruction in instructions[: starts[0]]:
         if instruction.keyword != "ARG":
             raise DockerfileError(
                 f"{path}:{instruction.first}: {instruction.keyword} before the first FROM",
@@ -367,7 +367,7 @@ def _replaced(block: str, keyword: str, new: Mapping[str, str]) -> tuple[str, se
         return match[1] + new[match[2]]
 
     any_raw = "|".join(re.escape(raw) for raw in new)
-    start = rf"\A\ufeff?\s*{keyword}(?:{_GAP}+--\S+)*"
+    start = rf"\A\ufeff?\s*{keyword}(?:{_GAP}+--(?:[^\s\\`]|[\\`](?!\s))+)*"
     if keyword == "FROM":
         pattern = re.compile(rf"({start}{_GAP}+)({any_raw}){_WORD_END}", re.IGNORECASE)
         return pattern.sub(replacement, block), done

@@ -127,7 +127,7 @@ def commit_at(root: Path, revision: str = "HEAD") -> Commit:
     try:
         raw = git(root, "rev-list", "-1", "--timestamp", "--end-of-options", revision, "--")
     except GitError as error:
-        if "bad revision" not in error.message:
+        if not any(words in error.message for words in ("bad revision", "bad object")):
             raise
         raw = b""
     if not raw and revision == "HEAD":

@@ -151,6 +151,8 @@ def _class(pattern: str, at: int, dialect: Dialect) -> tuple[str, int]:
             high, end = _member(pattern, end + 1)
             if low <= high:
                 members.append(f"{re.escape(low)}-{re.escape(high)}")
+            elif closing_may_lead:  # git takes the first of a range for itself, too
+                members.append(re.escape(low))
             continue
         members.append(re.escape(low))
     if not members:

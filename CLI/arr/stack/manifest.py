@@ -24,7 +24,9 @@ class Pattern:
 
     def matches(self, path: str) -> bool:
         """As in git, a name with wildcards in it, such as `[id].ts`, also selects itself."""
-        return bool(self.regex.match(path)) or f"{path}/".startswith(f"{self.text}/")
+        if self.regex.match(path):
+            return True
+        return path.startswith(self.text) and path[len(self.text) :][:1] in ("", "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,9 @@ def select(manifest: Manifest, target: str, commit: Commit) -> dict[str, Entry]:
         found = _matching(pattern, commit)
         if not found:
             raise _nothing(manifest, pattern)
-        for entry in found:
-            _require_content(manifest, pattern, entry)
-            chosen[entry.path] = entry
+        if submodule := next((entry for entry in found if entry.mode == SUBMODULE), None):
+            raise _submodule(manifest, pattern, submodule)
+        chosen.update((entry.path, entry) for entry in found)
     _require_links_inside(manifest, commit, chosen.values())
     return dict(sorted(chosen.items()))
 
@@ -141,13 +143,12 @@ def _nothing(manifest: Manifest, pattern: Pattern) -> ManifestError:
     )
 
 
-def _require_content(manifest: Manifest, pattern: Pattern, entry: Entry) -> None:
-    if entry.mode == SUBMODULE:
-        raise ManifestError(
-            f"{manifest.path}:{pattern.line}: {printable(entry.path)} is a submodule; "
-            "its files are not in this commit",
-            "Copy the files into this repository, or narrow the pattern so that it leaves it out.",
-        )
+def _submodule(manifest: Manifest, pattern: Pattern, entry: Entry) -> ManifestError:
+    return ManifestError(
+        f"{manifest.path}:{pattern.line}: {printable(entry.path)} is a submodule; "
+        "its files are not in this commit",
+        "Copy the files into this repository, or narrow the pattern so that it leaves it out.",
+    )
 
 
 def _require_links_inside(manifest: Manifest, commit: Commit, entries: Iterable[Entry]) -> None:

@@ -8,7 +8,7 @@ import click
 
 from arr.cli import options
 from arr.cli.render import plan as render
-from arr.planning import make_plan, open_registry, planned
+from arr.planning import make_plan, open_registry, planned, prepare
 from arr.project import open_project
 
 STALE = 10
@@ -25,6 +25,7 @@ def command(images: tuple[str, ...], target: str | None, as_json: bool) -> int:
     Builds nothing and needs no engine. Exit code 0: nothing is stale; 10: something is.
     """
     project = open_project({"target": target})
+    prepare(project)
     with open_registry(project, start=False) as registry:
         plan = make_plan(project, registry, images)
     event = planned(plan, time.time())

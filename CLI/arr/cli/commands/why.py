@@ -6,6 +6,7 @@ import click
 
 from arr.cli import options
 from arr.project import open_project
+from arr.stack.git import printable
 from arr.why import Comparison, compare
 
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
@@ -38,9 +39,10 @@ def _text(found: Comparison) -> str:
         return f"{now} is built from the same inputs as {found.against}: nothing differs"
     lines = [f"{now} differs from {found.against} in:"]
     for difference, lines_changed in found.differences:
-        text = click.style(f"  {difference}", fg=_COLOURS[difference.sign])
-        lines.append(text + (f"  (+{lines_changed[0]} -{lines_changed[1]} lines)"
-                             if lines_changed else ""))  # fmt: skip
+        what = printable(difference.name) if difference.kind == "file" else difference.phrase
+        text = click.style(f"  {difference.sign} {what}", fg=_COLOURS[difference.sign])
+        counts = f"  (+{lines_changed[0]} -{lines_changed[1]} lines)" if lines_changed else ""
+        lines.append(text + counts)
     return "\n".join(lines)
 
 

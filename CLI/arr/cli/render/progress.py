@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
+from arr.cli.output import drop_output
 from arr.cli.render import plan as plans
 from arr.cli.render.result import finished
 from arr.cli.render.text import duration
@@ -46,16 +47,23 @@ def face(kind: str) -> Iterator[Emit]:
 
 def json_lines(event: Event) -> None:
     """Print an event as one line of JSON; `event` in it says its kind."""
-    click.echo(msgspec.json.encode(event))
-    sys.stdout.flush()
+    _echo(msgspec.json.encode(event))
 
 
 def plain(event: Event) -> None:
     """Print what a person should read of an event, if anything."""
     text = words(event)
     if text is not None:
+        _echo(text)
+
+
+def _echo(text: str | bytes) -> None:
+    """Print at once. When the reader is gone the work goes on, and says no more."""
+    try:
         click.echo(text)
         sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
 
 
 def words(event: Event) -> str | None:

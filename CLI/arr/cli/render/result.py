@@ -31,10 +31,10 @@ def _result(result: dict[str, object]) -> list[str]:
     lines = []
     if "steps" in result:
         lines.append(f"  steps       {result['steps']}")
-    if isinstance(result.get("loss"), int | float):
-        loss = f"{result['loss']:.4f}"
-        if isinstance(result.get("eval_loss"), int | float):
-            loss += f" (on unseen digits {result['eval_loss']:.4f})"
+    if "loss" in result:
+        loss = _number(result["loss"])
+        if "eval_loss" in result:
+            loss += f" (on unseen digits {_number(result['eval_loss'])})"
         lines.append(f"  loss        {loss}")
     accuracy, chance = result.get("accuracy"), result.get("chance")
     if isinstance(accuracy, int | float):
@@ -43,6 +43,10 @@ def _result(result: dict[str, object]) -> list[str]:
             text += f" (chance {chance:.1%})"
         lines.append(text)
     return lines
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else str(value)
 
 
 def _checkpoint(event: RunFinished) -> str:
