@@ -48,7 +48,6 @@ def save(
     new: Checkpoint,
     reader: Reader,
     optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
     keep: int,
 ) -> None:
     """Write a checkpoint and remove all but the newest `keep`; one of the same step is replaced.
@@ -64,11 +63,7 @@ def save(
     # What qwen.save_pretrained writes, less its progress bar: from_pretrained reads this folder.
     save_model(reader.qwen, str(draft / _WEIGHTS), metadata={"format": "pt"})
     reader.qwen.config.save_pretrained(draft)
-    progress = {
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "random": _random_state(),
-    }
+    progress = {"optimizer": optimizer.state_dict(), "random": _random_state()}
     torch.save(progress, draft / _PROGRESS)
     # safetensors writes for the owner only; whoever may read the rest of the run may read this.
     (draft / _WEIGHTS).chmod((draft / _PROGRESS).stat().st_mode)
@@ -102,15 +97,14 @@ def load_weights(checkpoint: Checkpoint, reader: Reader) -> None:
     load_model(reader.qwen, checkpoint.path / _WEIGHTS)
 
 
-def load_progress(
-    checkpoint: Checkpoint,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-) -> None:
-    """Put optimizer, scheduler and the random generators back to where the checkpoint left them."""
+def load_progress(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+    """Put the optimizer's moments and the random generators back to where the checkpoint left them.
+
+    Learning rate, betas and weight decay stay as the optimizer has them: they are settings.
+    """
     saved = torch.load(checkpoint.path / _PROGRESS, map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(saved["optimizer"])
-    scheduler.load_state_dict(saved["scheduler"])
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({**saved["optimizer"], "param_groups": groups})
     _set_random_state(saved["random"])
 
 

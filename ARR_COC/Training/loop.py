@@ -49,12 +49,13 @@ class Run:
         while self.done < settings.steps:
             if stopped := _agreed(self.trainee, stop.requested()):
                 raise Stopped(f"{stopped}; {self.save().name} is written", stopped.exit_code)
-            rate = self.trainee.rate()
-            self._step(self._micro_batches(digits))
+            share = trainee.schedule(self.done, settings.steps, settings.warmup)
+            rate = settings.learning_rate * share
+            loss = self._step(self._micro_batches(digits), rate)
             if self.done % settings.log_every == 0 or self.done == settings.steps:
                 speed = (self.done - logged) / (time.monotonic() - logged_at)
                 logged, logged_at = self.done, time.monotonic()
-                tracker.progress(settings.steps, self.done, self.loss or 0.0, rate, speed)
+                tracker.progress(settings.steps, self.done, loss, rate, speed)
             if self.done % settings.save_every == 0:
                 self.save()
         self.save()
@@ -69,7 +70,6 @@ class Run:
                 new,
                 self.trainee.reader(),
                 self.trainee.optimizer,
-                self.trainee.scheduler,
                 self.settings.keep_checkpoints,
             )
             tracking.say(f"checkpoint {new.name}")
@@ -99,9 +99,9 @@ class Run:
         )
         return result, found.summary()
 
-    def _step(self, micro_batches: list[Batch]) -> None:
+    def _step(self, micro_batches: list[Batch], rate: float) -> float:
         try:
-            self.loss = self.trainee.step(micro_batches, self.settings.clip)
+            loss = self.trainee.step(micro_batches, rate, self.settings.clip)
         except Diverged as error:
             kept = f"the last good one is {self.last.name}" if self.last else "there is none yet"
             raise Diverged(
@@ -109,6 +109,8 @@ class Run:
                 f"Try a learning_rate below {self.settings.learning_rate:g}"
             ) from None
         self.done += 1
+        self.loss = loss
+        return loss
 
     def _micro_batches(self, digits: scenes.Digits) -> list[Batch]:
         """Return this process's share of the next step; all shares are consecutive scenes."""

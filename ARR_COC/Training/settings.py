@@ -102,8 +102,9 @@ def resolve(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for file in [DEFAULT_FILE] if config is None else [DEFAULT_FILE, config]:
-        for key, value in _read(file).items():
-            values[_known(key, str(file))] = _typed(key, value, f"{file}: {key}")
+        for name, value in _read(file).items():
+            key = _known(name, str(file))
+            values[key] = _typed(key, value, f"{file}: {key}")
             sources[key] = str(file)
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX):

@@ -28,24 +28,21 @@ class Trainee:
     accelerator: Accelerator
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
 
     def reader(self) -> Reader:
         """Return the reader itself."""
         unwrapped: Reader = self.accelerator.unwrap_model(self.model)
         return unwrapped
 
-    def rate(self) -> float:
-        """Return the learning rate of the next step."""
-        return float(self.scheduler.get_last_lr()[0])
-
-    def step(self, micro_batches: Sequence[Batch], clip: float) -> float:
+    def step(self, micro_batches: Sequence[Batch], rate: float, clip: float) -> float:
         """Take one optimizer step over all micro-batches of all processes; return its mean loss.
 
         The loss is normalised by the number of answers in the whole step, so k micro-batches of b
         give the gradient of one batch of k*b. Raises Diverged before any weight is changed.
         """
         accelerator = self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         count = torch.tensor(sum(len(b.answer_ids) for b in micro_batches), dtype=torch.float32)
         answers = accelerator.reduce(count.to(accelerator.device), "sum")
         # Accelerate divides by the accumulation steps, and processes average: undo both.
@@ -63,7 +60,6 @@ class Trainee:
                         raise Diverged(f"loss {mean:g}, gradient norm {float(norm):g}")
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        self.scheduler.step()
         return mean
 
     def _loss(self, batch: Batch, answers: torch.Tensor) -> torch.Tensor:
@@ -86,7 +82,7 @@ def accelerator(settings: Settings) -> Accelerator:
 
 
 def prepare(settings: Settings, accelerator: Accelerator, resumed: Checkpoint | None) -> Trainee:
-    """Return model, optimizer and scheduler, new or as the checkpoint left them."""
+    """Return model and optimizer, new or as the checkpoint left them."""
     reader = model.build(settings.model_shape())
     if resumed:
         checkpoint.load_weights(resumed, reader)
@@ -98,13 +94,9 @@ def prepare(settings: Settings, accelerator: Accelerator, resumed: Checkpoint | 
         fused=True,  # a sixth off the time of a step of a model this small
     )
     wrapped, optimizer = accelerator.prepare(reader, adam)
-    # Not prepared: Accelerate would step it once for each process, and this counts optimizer steps.
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda step: schedule(step, settings.steps, settings.warmup)
-    )
     if resumed:
-        checkpoint.load_progress(resumed, optimizer, scheduler)
-    return Trainee(accelerator, wrapped, optimizer, scheduler)
+        checkpoint.load_progress(resumed, optimizer)
+    return Trainee(accelerator, wrapped, optimizer)
 
 
 def precision(choice: str) -> str:
@@ -115,7 +107,11 @@ def precision(choice: str) -> str:
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the peak learning rate at step 0..steps-1: linear up, then cosine."""
+    """Return the share of the peak learning rate at step 0..steps-1: linear up, then cosine.
+
+    A function of the step alone, so that a resumed run has no scheduler to put back, and a setting
+    that was changed in between takes effect.
+    """
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
