@@ -260,7 +260,8 @@ def test_a_build_that_fails_skips_its_children_and_finishes_the_rest(built: Clon
     assert built.latest() == latest
     assert built.json("runs") == {"runs": []}
     history = built.json("images", "history", "tools")["builds"]
-    assert [build["outcome"] for build in history] == ["failed", "built"]
+    # Another test's clone may have built the same content with this store before.
+    assert [build["outcome"] for build in history] in (["failed", "built"], ["failed", "kept"])
 
 
 def test_a_smoke_test_that_fails_keeps_the_tag_away(built: Clone) -> None:

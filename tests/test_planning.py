@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_registry import FakeRegistry, Reply, as_json, digest, manifest_reply, refusal
 from repository import Files, Repository, make_repository, stack_files
 
 from arr.config import RegistrySettings, Settings
@@ -14,9 +14,6 @@ from arr.errors import ArrError, AuthError, ConfigError, RegistryError
 from arr.planning import Plan, make_plan, open_registry
 from arr.project import Project, open_project
 from arr.registry.client import Registry
-
-sys.path.insert(0, str(Path(__file__).parent / "registry"))
-from fake_registry import FakeRegistry, Reply, as_json, digest, manifest_reply, refusal
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 

@@ -77,8 +77,8 @@ class Run:
         self.last = new
         return new
 
-    def result(self, seconds: float) -> tuple[Result, list[str]]:
-        """Examine the reader; return the result and the lines that tell it."""
+    def result(self, began: float) -> tuple[Result, list[str]]:
+        """Examine the reader; return the result (`began`: monotonic time) and the lines to say."""
         accelerator, settings = self.trainee.accelerator, self.settings
         found = evaluate.evaluate(self.trainee.reader(), settings.eval_scenes, accelerator.device)
         images = self.done * int(self.identity["images_per_step"])
@@ -92,7 +92,7 @@ class Run:
             query_blind=found.query_blind,
             train_examples=images * settings.questions,
             eval_examples=found.examples,
-            seconds=round(seconds, 3),
+            seconds=round(time.monotonic() - began, 3),
             checkpoint=self.save().name,
             resumed_from=self.resumed.name if self.resumed else None,
             seed=settings.seed,
@@ -154,7 +154,7 @@ def run(
     try:
         this.train(stop, tracker)
         if accelerator.is_main_process:
-            result, summary = this.result(time.monotonic() - began)
+            result, summary = this.result(began)
             outcome = asdict(result)
             atomic.write_json(folder / RESULT_FILE, outcome)
             for line in summary:

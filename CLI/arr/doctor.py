@@ -128,18 +128,15 @@ def _program(name: str, package: str, what_for: str) -> Check:
 
 
 def _engine(project: Project) -> list[Check]:
-    docker, buildah = find.probe_docker(), find.probe_buildah()
-    try:
-        engine = find.find(project.settings.engine, project.root)
-    except MissingTool:
-        wanted = project.settings.engine.name
-        detail = f"docker: {docker.problem}; buildah: {buildah.problem}"
-        if wanted == "docker":
-            return [Check("engine", False, detail, "sudo apt-get install docker.io", "docker.io")]
-        package = "uidmap" if "uidmap" in buildah.problem else "buildah"
-        return [Check("engine", False, detail, f"sudo apt-get install {package}", package)]
-    used = docker if engine.name == "docker" else buildah
-    return [Check("engine", True, f"{engine.name} {used.detail}")]
+    found = find.choose(project.settings.engine)
+    if not found.problem:
+        return [Check("engine", True, f"{found.name} {found.detail}")]
+    if found.name == "docker":
+        package = "docker.io"
+    else:
+        package = "uidmap" if "uidmap" in found.problem else "buildah"
+    mend = f"sudo apt-get install {package}"
+    return [Check("engine", False, found.problem, mend, package)]
 
 
 def _local_registry(project: Project) -> list[Check]:

@@ -95,7 +95,7 @@ def history(project: Project, image: str) -> list[PastBuild]:
         PastBuild(b.tag, b.started, b.seconds, b.outcome, b.commit_id, b.reason)
         for b in project.state.builds(image)
     ]
-    known = {build.tag for build in own if build.outcome == "built"}
+    known = {build.tag for build in own if build.outcome in ("built", "kept")}
     with open_registry(project, start=False) as registry:
         others = _recorded(registry, node, known) if registry else []
     return sorted([*own, *others], key=lambda build: -(build.when or 0))

@@ -35,6 +35,7 @@ from arr.project import Project
 from arr.registry import aliases
 from arr.registry.auth import find_credentials
 from arr.registry.client import Registry
+from arr.state import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +75,15 @@ def launch(
         emit(planned(plan, clock()))
         _require_committed(plan, options.allow_dirty, emit, clock)
         number = project.state.start_launch(clock(), plan.commit, plan.target)
-        emit = _recorded(emit, project, number)
-        engine = find.find(project.settings.engine, project.root)
-        result = _build(project, registry, plan, engine, number, emit, clock)
-        outcome = "built" if result.complete else "failed"
-        run = None
-        if result.complete:
-            _move_aliases(registry, plan, result, emit, clock)
-            if options.run:
-                run = submit(
-                    plan.graph.node(project.settings.run.image),
-                    result.digests[project.settings.run.image],
-                    registry,
-                    remote(project, registry),
-                    engine,
-                    project.settings.run,
-                    options.settings,
-                    project.state,
-                    project.arr_folder / "runs",
-                    clock(),
-                )
-        project.state.finish_launch(number, clock(), outcome, run.id if run else None)
-    if not result.complete:
-        raise _failed(result)
+        run, outcome = None, "failed"
+        try:
+            run = _carry_out(project, registry, plan, options, number, emit, clock)
+            outcome = "done"
+        except (KeyboardInterrupt, Interrupted):
+            outcome = "interrupted"
+            raise
+        finally:
+            project.state.finish_launch(number, clock(), outcome, run.id if run else None)
     if run is None:
         return 0
     emit(RunQueued(at=clock(), run=run.id, image=run.reference, folder=run.folder))
@@ -104,6 +91,45 @@ def launch(
     if options.detach:
         return 0
     return watch(project, run.id, emit)
+
+
+def _carry_out(
+    project: Project,
+    registry: Registry,
+    plan: Plan,
+    options: Options,
+    number: int,
+    emit: Emit,
+    clock: Callable[[], float],
+) -> Run | None:
+    """Build what is stale, move `:latest`, and queue the run if one is wanted."""
+    emit = _recorded(emit, project, number)
+    if not plan.stale and not options.run:
+        _move_aliases(registry, plan, _all_present(plan), emit, clock)
+        return None
+    engine = find.find(project.settings.engine, project.root)
+    result = _build(project, registry, plan, engine, number, emit, clock)
+    if not result.complete:
+        raise _failed(result)
+    _move_aliases(registry, plan, result, emit, clock)
+    if not options.run:
+        return None
+    return submit(
+        plan.graph.node(project.settings.run.image),
+        result.digests[project.settings.run.image],
+        registry,
+        remote(project, registry),
+        engine,
+        project.settings.run,
+        options.settings,
+        project.state,
+        project.arr_folder / "runs",
+        clock(),
+    )
+
+
+def _all_present(plan: Plan) -> Result:
+    return Result({step.image: step.found.digest or "" for step in plan.steps})
 
 
 def watch(project: Project, run: str, emit: Emit) -> int:

@@ -39,7 +39,8 @@ VERSION = 1
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt to build an image. `outcome`: built, failed or interrupted."""
+    """One attempt to make an image. `outcome`: built, kept (found in the engine's store, and
+    only pushed), failed or interrupted."""
 
     image: str
     registry: str
@@ -158,8 +159,8 @@ class State:
     def last_built(self, image: str, registry: str) -> Build | None:
         """Return the newest build of the image that reached `registry`."""
         rows = self._rows(
-            "select * from builds where image = ? and registry = ? and outcome = 'built' "
-            "order by started desc limit 1",
+            "select * from builds where image = ? and registry = ? "
+            "and outcome in ('built', 'kept') order by started desc limit 1",
             (image, registry),
         )
         return _build(rows[0]) if rows else None

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[2])
-)  # the package is not installed where these tests run
 
 with warnings.catch_warnings():
     warnings.simplefilter("default")  # what other packages deprecate while being imported

@@ -7,23 +7,18 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-TESTS = str(Path(__file__).parents[1])
-if TESTS not in sys.path:
-    sys.path.insert(0, TESTS)
-
-from arr.build import find  # noqa: E402
-from arr.build.buildah import Buildah  # noqa: E402
-from arr.build.docker import Docker  # noqa: E402
-from arr.registry.client import Registry  # noqa: E402
-from arr.registry.embedded import Embedded  # noqa: E402
-from arr.registry.retry import Retry  # noqa: E402
+from arr.build import find
+from arr.build.buildah import Buildah
+from arr.build.docker import Docker
+from arr.registry.client import Registry
+from arr.registry.embedded import Embedded
+from arr.registry.retry import Retry
 
 
 def client(url: str) -> Registry:

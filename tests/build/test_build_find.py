@@ -53,8 +53,7 @@ def test_nothing_is_installed(install, tmp_path):
     with pytest.raises(MissingTool) as caught:
         find.find(EngineSettings(), tmp_path)
     assert caught.value.message == (
-        "no engine that can build images was found:\n"
-        "  docker: not installed\n  buildah: not installed"
+        "no engine that can build images was found: docker: not installed; buildah: not installed"
     )
     assert caught.value.hint == "sudo apt-get install buildah"
     assert caught.value.exit_code == 2

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from repository import Files, Repository, make_repository, stack_files
+from repository import Repository, make_repository
+from scratch_stack import SCRATCH, Done
 
 from arr.cli.main import run
 from arr.registry.retry import Retry
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
-
-SCRATCH: Files = stack_files(
-    {
-        "one": {
-            "Dockerfile": "FROM scratch\nCOPY Stack/one/a /a\n",
-            ".image-manifest": "Stack/one/a\n",
-            "a": "a\n",
-        }
-    }
-)
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SCRATCH, Done
 from fake_registry import FakeRegistry, Reply, manifest_reply, refusal
 from repository import Repository, make_repository
+from scratch_stack import SCRATCH, Done
 from small_stack import CLI, Clone
 
 Arr = Callable[..., Done]
@@ -106,6 +107,7 @@ def test_arguments(arr: Arr, repository: Repository, args: tuple[str, ...], word
 def test_the_history_is_damaged_newer_or_in_the_way(arr: Arr, repository: Repository) -> None:
     folder = repository.root / ".arr"
     assert arr(repository, "runs").code == 0
+    gc.collect()  # a command's process ends, and its connection with it; here it is this process
     (folder / "state.db").write_bytes(b"this is no database, " * 100)
     for name in ("state.db-wal", "state.db-shm"):
         (folder / name).unlink(missing_ok=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
+import secrets
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,9 @@ class Buildah:
             self._fetch(source, work)
         exact = {ref: source.local_name for ref, source in request.sources.items()}
         dockerfile = work.scratch / "Dockerfile"
-        dockerfile.write_text(with_references(request.dockerfile, exact), "utf-8")
+        # Labels as one instruction: of --label, buildah makes a step and a commit each.
+        text = with_references(request.dockerfile, exact).rstrip("\n") + _label(request.labels)
+        dockerfile.write_text(text, "utf-8")
         id_file = work.scratch / "image-id"
         mounts = ["--volume", f"{request.wheels}:{WHEELS}:ro"] if request.wheels else []
         work.run(
@@ -63,15 +65,13 @@ class Buildah:
                 "--platform", request.platform,
                 "--timestamp", str(request.epoch), "--iidfile", str(id_file),
                 "--file", str(dockerfile), "--tag", f"localhost/{request.name}",
-                *mounts, *options("--build-arg", build_args(request)),
-                *options("--label", request.labels), str(request.context),
+                *mounts, *options("--build-arg", build_args(request)), str(request.context),
             ),
-                    )  # fmt: skip
+        )  # fmt: skip
         return id_file.read_text("utf-8").strip().removeprefix("sha256:")
 
     def smoke(self, image_id: str, command: Sequence[str], work: Work) -> None:
-        container = f"arr-smoke-{image_id[:12]}-{os.getpid()}"
-        self.remove(container)
+        container = f"arr-smoke-{image_id[:12]}-{secrets.token_hex(4)}"
         try:
             self._create(container, image_id)
             work.run(
@@ -172,3 +172,9 @@ def _own_exit_code(code: int, tail: Sequence[str]) -> int:
     names = {(signal.strsignal(n) or "").lower(): int(n) for n in signal.valid_signals()}
     number = names.get(found[1].strip()) if found else None
     return 128 + number if code == 1 and number else code
+
+
+def _label(labels: Mapping[str, str]) -> str:
+    """Return a LABEL instruction, on a line of its own, that says exactly these labels."""
+    quoted = {k: re.sub(r'(["\\\\$])', r"\\\1", v) for k, v in labels.items()}
+    return "\nLABEL " + " ".join(f'{k}="{v}"' for k, v in quoted.items()) + "\n"

@@ -33,6 +33,17 @@ def find(settings: EngineSettings, root: Path) -> Engine:
 
     Raises MissingTool with the command that installs one.
     """
+    found = choose(settings)
+    if not found.problem:
+        return _engine(found, settings, root)
+    raise MissingTool(
+        f"no engine that can build images was found: {found.problem}",
+        INSTALL if settings.name != "docker" else "Start docker, or use `--engine buildah`.",
+    )
+
+
+def choose(settings: EngineSettings) -> Probe:
+    """Return what was found of the engine that `find` would take; its problem if there is none."""
     probes = [probe_docker, probe_buildah]
     if settings.name:
         probes = [probe_docker if settings.name == "docker" else probe_buildah]
@@ -40,12 +51,9 @@ def find(settings: EngineSettings, root: Path) -> Engine:
     for probe in probes:
         found = probe()
         if not found.problem:
-            return _engine(found, settings, root)
-        problems.append(f"  {found.name}: {found.problem}")
-    raise MissingTool(
-        "no engine that can build images was found:\n" + "\n".join(problems),
-        INSTALL if settings.name != "docker" else "Start docker, or use `--engine buildah`.",
-    )
+            return found
+        problems.append(f"{found.name}: {found.problem}")
+    return Probe(settings.name or "buildah", "", "; ".join(problems))
 
 
 def probe_docker() -> Probe:

@@ -75,7 +75,7 @@ def make(shop: Workshop, step: Step, parents: Mapping[str, str]) -> str:
         if known is error:
             raise
         raise known from error
-    _remember(shop, step, started, "built", digest, log)
+    _remember(shop, step, started, "kept" if at.kept else "built", digest, log)
     shop.emit(
         ImageDone(
             at=shop.clock(),
@@ -101,6 +101,7 @@ def _make(
     if image_id is None:
         image_id = _build(shop, step, node, parents, work, at)
     else:
+        at.kept = True
         at.goes_to("kept", f"{shop.engine.name} still has it: it need not be built")
     command = node.spec.smoke_for(shop.graph.target)
     if command:
@@ -261,6 +262,7 @@ class _Place:
     step: Step
     log: Path
     name: str = "waiting"
+    kept: bool = False
 
     def goes_to(self, name: str, detail: str = "") -> None:
         self.name = name

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import tempfile
@@ -36,8 +37,20 @@ def work_off(root: Path, stopping: threading.Event, clock: Callable[[], float]) 
         for lost in state.runs():
             if lost.status == "running":  # we hold the lock: whoever ran it is gone
                 state.finish_run(lost.id, "lost", clock(), None, queue.LOST)
+                _clear_away(lost)
         while not stopping.is_set() and (run := state.claim_run(clock())):
             _carry_out(run, state, stopping, clock)
+
+
+def _clear_away(run: Run) -> None:
+    """Remove the container that a run may have left behind: docker's would go on for ever."""
+    with contextlib.suppress(ArrError):  # it may be gone, and its spec with it
+        spec = specs.read(Path(run.folder))
+        engine_of(spec).remove(container_name(spec))
+
+
+def container_name(spec: RunSpec) -> str:
+    return f"arr-run-{spec.id}"
 
 
 def _carry_out(
@@ -73,7 +86,7 @@ def _run(
     log = folder / specs.LOG
     tail: list[str] = []
     container = Container(
-        name=f"arr-run-{spec.id}",
+        name=container_name(spec),
         source=spec.source,
         command=spec.command,
         environ=spec.environ,
