@@ -172,7 +172,7 @@ def test_a_queued_run_can_be_cancelled(built: Clone) -> None:
     built.arr("cancel", "last")
     queued, waiting = built.json("runs")["runs"]
     assert (queued["status"], queued["started"]) == ("cancelled", None)
-    built.arr("cancel", waiting["id"][:11])
+    built.arr("cancel", waiting["id"])
     assert {run["status"] for run in built.json("runs")["runs"]} == {"cancelled"}
 
 

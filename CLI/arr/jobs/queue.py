@@ -19,8 +19,8 @@ LOST = "its agent was killed, or the machine went down: how it ended is not know
 
 
 def new_id(now: float) -> str:
-    """Return a name for a run that sorts by time: `1122-164501-3f`."""
-    return f"{datetime.fromtimestamp(now):%m%d-%H%M%S}-{secrets.token_hex(1)}"
+    """Return a name for a run that sorts by time: `1122-164501-3f7a`."""
+    return f"{datetime.fromtimestamp(now):%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def enqueue(state: State, spec: RunSpec, folder: Path, settings: dict[str, str], now: float) -> Run:
