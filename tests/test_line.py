@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -28,15 +29,17 @@ pytestmark = pytest.mark.timeout(2400)
 class Clone:
     """A fresh clone of this repository in an empty folder, used as a newcomer would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Path) -> None:
         subprocess.run(["git", "clone", "--quiet", TOP, folder], check=True)
         self.folder = folder
+        # An empty store of its own: what an earlier launch built must not be found again.
+        own = {"ARR_ENGINE_NAME": "buildah", "ARR_ENGINE_STORE": str(store)}
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("ARR_")} | own
 
     def arr(self, *args: str, expect: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "CLI/cli.py", *args],
-            cwd=self.folder, capture_output=True, text=True, check=False,
-            env={k: v for k, v in os.environ.items() if not k.startswith("ARR_")},
+            cwd=self.folder, capture_output=True, text=True, check=False, env=self.environ,
         )  # fmt: skip
         assert done.returncode == expect, done.stdout[-6000:] + done.stderr[-3000:]
         return done.stdout
@@ -55,9 +58,15 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    made = Clone(tmp_path_factory.mktemp("line") / "a clone")
+    folder = tmp_path_factory.mktemp("line")
+    made = Clone(folder / "a clone", folder / "store")
     yield made
     made.arr("registry", "stop")
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+        subprocess.run(["umount", mount], check=False)  # buildah leaves its store mounted
+    for gigabytes in (folder / "store", made.folder / ".arr" / "registry"):
+        shutil.rmtree(gigabytes, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,9 @@ def launched(clone: Clone) -> str:
     """What the first launch prints: it builds the four images and trains for a short while."""
     before = clone.plan(expect=10)
     assert {row["action"] for row in before.values()} == {"build"}
-    return clone.arr("launch", "--progress", "plain", "--set", "steps=300")
+    out = clone.arr("launch", "--progress", "plain", "--set", "steps=300")
+    assert all(f"{image}: build\n" in out for image in IMAGES)
+    return out
 
 
 def configs(clone: Clone, names: Sequence[str] = IMAGES) -> dict[str, ImageConfig]:

@@ -49,7 +49,9 @@ def fetch(requirements: str, python: str, platform: str, cache: Path, work: Work
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with only_one(cache / f"{name}.lock"):
+    with only_one(
+        cache / f"{name}.lock", lambda who: work.on_line(f"waiting: {who} fetches these wheels")
+    ):
         if folder.is_dir():
             return folder
         partial = cache / f"{name}.partial"
