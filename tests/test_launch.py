@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,13 @@ BRIEFLY = """FROM base
 COPY src/tools.txt /
 RUN ["/busybox", "sh", "-c", "echo the build waits; /busybox sleep 1"]
 """
+
+
+def recorded(clone: Clone) -> list[str]:
+    """The kinds of events that the clone's history keeps, in order."""
+    with contextlib.closing(sqlite3.connect(clone.root / ".arr" / "state.db")) as database:
+        rows = database.execute("select body from events order by id").fetchall()
+    return [json.loads(body)["event"] for (body,) in rows]
 
 
 def children_of(group: int) -> list[int]:
@@ -91,6 +99,8 @@ def test_from_nothing_to_a_result_and_again(clone: Clone, tmp_path: Path) -> Non
     runs = clone.json("runs")["runs"]
     assert [run["settings"] for run in runs] == [{}, {"steps": "4", "name": "two words"}]
     assert {run["status"] for run in runs} == {"succeeded"}
+    assert recorded(clone)[-3:] == ["run-queued", "run-started", "run-finished"]
+    assert recorded(clone).count("image-done") == len(IMAGES)
     assert runs[0]["result"] == end["result"]
     assert set(clone.latest().values()) == {r["digest"] for r in clone.json("images")["images"]}
     assert "arguments: \n" in clone.arr("logs", "last").stdout

@@ -75,6 +75,7 @@ def launch(
         emit(planned(plan, clock()))
         _require_committed(plan, options.allow_dirty, emit, clock)
         number = project.state.start_launch(clock(), plan.commit, plan.target)
+        emit = _recorded(emit, project, number)
         run, outcome = None, "failed"
         try:
             run = _carry_out(project, registry, plan, options, number, emit, clock)
@@ -103,7 +104,6 @@ def _carry_out(
     clock: Callable[[], float],
 ) -> Run | None:
     """Build what is stale, move `:latest`, and queue the run if one is wanted."""
-    emit = _recorded(emit, project, number)
     if not plan.stale and not options.run:
         _move_aliases(registry, plan, _all_present(plan), emit, clock)
         return None

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 from fake_registry import Reply, digest, refusal
 
-from arr.errors import AuthError, RegistryError
+from arr.errors import RegistryError
 from arr.registry import records
 from arr.registry.client import Registry
 from arr.registry.content import OCI_INDEX, OCI_MANIFEST
-from arr.registry.images import list_images, presence
+from arr.registry.images import list_images
 from arr.registry.labels import BUILT_AT, FINGERPRINT_LABEL, REASON
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -194,32 +194,6 @@ def test_images_are_listed_newest_first_without_their_records(registry):
     assert found[0].size is not None
     assert (found[2].size, found[2].created, found[2].fingerprint) == (None, None, None)
     assert list_images(registry, "list/none") == []
-
-
-def test_presence_of_several_images(registry):
-    pushed = push(registry, "pres/app", "t1")
-    wanted = {"app": ("pres/app", "t1"), "moved": ("pres/app", "t2"), "new": ("pres/new", "t1")}
-    assert presence(registry, wanted) == {"app": pushed, "moved": None, "new": None}
-    assert presence(registry, {}) == {}
-
-
-def test_presence_that_is_unknown_for_one_is_an_error_that_names_every_failure(fake, connect):
-    fake.on("HEAD", "/v2/a/manifests/t", Reply(404))
-    fake.on("HEAD", "/v2/b/manifests/t", Reply(503))
-    fake.on("HEAD", "/v2/c/manifests/t", Reply(403))
-    wanted = {name: (name, "t") for name in "abc"}
-    with pytest.raises(RegistryError, match="2 look-ups") as caught:
-        presence(connect(fake.url), wanted)
-    assert f"{fake.url}/v2/b/manifests/t: 503" in caught.value.message
-    assert f"{fake.url}/v2/c/manifests/t: 403" in caught.value.message
-    assert "/v2/a/" not in caught.value.message
-
-
-def test_presence_that_nobody_may_ask_for_is_an_auth_error(fake, connect):
-    for name in "ab":
-        fake.on("HEAD", f"/v2/{name}/manifests/t", Reply(403))
-    with pytest.raises(AuthError, match="2 look-ups"):
-        presence(connect(fake.url), {name: (name, "t") for name in "ab"})
 
 
 def test_an_image_deleted_while_the_list_is_made_is_left_out(fake, connect):

@@ -17,7 +17,6 @@ from arr.stack.context import (
     IgnoreFile,
     context_files,
     parse_ignore,
-    remove_context,
     write_context,
 )
 from arr.stack.git import Commit
@@ -131,14 +130,6 @@ def test_more_files_than_are_read_at_a_time(tmp_path: Path) -> None:
     files: Files = {f"d{n % 7}/{n}": f"{n}" for n in range(1203)}
     commit = make_repository(tmp_path / "r").commit(files)
     assert write(commit, tmp_path / "c") == expected(files)
-
-
-def test_a_context_can_be_removed_twice(tmp_path: Path) -> None:
-    commit = make_repository(tmp_path / "r").commit(ODD)
-    write(commit, tmp_path / "c")
-    remove_context(tmp_path / "c")
-    remove_context(tmp_path / "c")
-    assert not (tmp_path / "c").exists()
 
 
 RULES = st.lists(

@@ -27,7 +27,7 @@ from arr.build.engine import (
     options,
     run_options,
 )
-from arr.errors import BuildError, RegistryError
+from arr.errors import BuildError
 from arr.process import answer
 from arr.registry.labels import FINGERPRINT_LABEL
 from arr.stack.dockerfile import with_references
@@ -85,10 +85,7 @@ class Buildah:
             "push", "--format", "oci", *self._reach(remote, work), image_id,
             f"docker://{reference}",
         )  # fmt: skip
-        code, tail = work.run_code(argv)
-        if code:
-            problem = failure(argv, code, tail)
-            raise RegistryError(problem.message, problem.hint)
+        work.send(argv)
 
     def run(self, container: Container, work: Work) -> int:
         if container.gpus:

@@ -19,11 +19,10 @@ from arr.build.engine import (
     Work,
     auth_file,
     build_args,
-    failure,
     options,
     run_options,
 )
-from arr.errors import BuildError, RegistryError
+from arr.errors import BuildError
 from arr.process import answer
 from arr.registry.labels import FINGERPRINT_LABEL
 from arr.stack.dockerfile import with_references
@@ -81,11 +80,7 @@ class Docker:
     def push(self, image_id: str, reference: str, remote: Remote, work: Work) -> None:
         environ = self._environ(remote, work)
         work.run([self.program, "tag", image_id, reference], environ)
-        argv = [self.program, "push", reference]
-        code, tail = work.run_code(argv, environ)
-        if code:
-            problem = failure(argv, code, tail)
-            raise RegistryError(problem.message, problem.hint)
+        work.send([self.program, "push", reference], environ)
 
     def run(self, container: Container, work: Work) -> int:
         self._fetch(container.source, work)

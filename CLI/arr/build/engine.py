@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from arr.errors import BuildError
+from arr.errors import BuildError, RegistryError
 from arr.process import Children, OnLine, describe_exit
 from arr.registry.auth import Credentials
 from arr.stack.dockerfile import Dockerfile
@@ -76,6 +76,13 @@ class Work:
         if code:
             raise failure(argv, code, tail)
         return tail
+
+    def send(self, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+        """Run a program that pushes. Raises RegistryError if it fails."""
+        code, tail = self.run_code(argv, environ)
+        if code:
+            problem = failure(argv, code, tail)
+            raise RegistryError(problem.message, problem.hint)
 
     def run_code(
         self, argv: Sequence[str], environ: Mapping[str, str] | None = None

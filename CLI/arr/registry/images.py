@@ -1,8 +1,8 @@
-"""What images a registry has: all of a repository, and whether the wanted ones are there."""
+"""What images a repository has, newest first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,14 +58,6 @@ def list_images(
 
     found = _in_parallel(look_up, [tag for tag in tags if tag not in recorded])
     return sorted((image for image in found.values() if image), key=_age)
-
-
-def presence(registry: Registry, wanted: Mapping[K, tuple[str, str]]) -> dict[K, str | None]:
-    """For each wanted (repository, tag) its manifest digest, or None where it is absent.
-
-    Raises one error, naming every look-up that could not tell, rather than guess at any.
-    """
-    return _in_parallel(lambda image: registry.head(*wanted[image]), wanted)
 
 
 def _stored(

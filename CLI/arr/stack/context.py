@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +154,3 @@ def _parents(folder: bytes, root: bytes) -> Iterable[bytes]:
     while folder != root:
         yield folder
         folder = os.path.dirname(folder)
-
-
-def remove_context(folder: Path) -> None:
-    """Remove what `write_context` made; nothing is left to do if it is gone."""
-    shutil.rmtree(folder, ignore_errors=True)
