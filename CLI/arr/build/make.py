@@ -102,7 +102,7 @@ def _make(
         image_id = _build(shop, step, node, parents, work, at)
     else:
         at.kept = True
-        at.goes_to("kept", f"{shop.engine.name} still has it: it need not be built")
+        at.goes_to("kept", f"by {shop.engine.name}, so it need not be built")
     command = node.spec.smoke_for(shop.graph.target)
     if command:
         at.goes_to("smoke", " ".join(command))
