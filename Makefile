@@ -6,7 +6,7 @@ IMAGE_PINS := Stack/arr-pytorch-base/requirements-cpu.txt Stack/arr-ml-stack/req
 # Debian packages that only the tests need: a second engine, a peer for the registry, a small shell.
 TEST_PACKAGES := docker.io skopeo busybox-static
 
-.PHONY: launch test lint bench setup clean
+.PHONY: launch test lint bench bench-relevance setup clean
 
 launch: .venv/.ready
 	@$(ARR) doctor --mend --quiet
@@ -30,6 +30,13 @@ bench: .venv/.ready-for-tests
 	@$(ARR) doctor --mend --quiet --also "$(TEST_PACKAGES)"
 	@.venv/bin/python benchmarks/noop.py
 	@.venv/bin/python benchmarks/code_change.py
+
+# Every way of choosing visual tokens, on equal terms (docs/relevance.md). An hour on two cores; a
+# run that was ended goes on.
+bench-relevance: .venv/.ready-for-tests
+	@.venv/bin/python benchmarks/relevance.py
+	@.venv/bin/python benchmarks/signals.py
+	@.venv/bin/python benchmarks/relevance_cost.py --json benchmarks/results/relevance_cost.json
 
 .venv/.ready: pyproject.toml scripts/bootstrap
 	@PYTHON=$(PYTHON) scripts/bootstrap .

@@ -1,1 +1,1 @@
-"""Training: one entry point (train.py) and the parts it joins."""  # noqa: N999
+"""Training: one entry point (train.py) and the parts it joins."""

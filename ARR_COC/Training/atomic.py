@@ -25,11 +25,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def publish(draft: Path, final: Path) -> None:
-    """Rename a folder of files to its final name, after everything in it is on the disk.
+    """Rename a folder to its final name, after everything in it is on the disk.
 
     `final` must not exist.
     """
-    for file in draft.iterdir():
+    for file in draft.rglob("*"):
         sync(file)
     sync(draft)
     draft.rename(final)

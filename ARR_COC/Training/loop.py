@@ -1,24 +1,25 @@
-"""One run: build or resume, take the steps, examine the reader, write the result."""
+"""One run under way: the steps of both phases, its checkpoints and examinations."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
 
-from ARR_COC.Training import atomic, batches, checkpoint, evaluate, scenes, tracking, trainee
-from ARR_COC.Training.batches import Batch
-from ARR_COC.Training.checkpoint import Checkpoint
-from ARR_COC.Training.result import RESULT_FILE, Result
-from ARR_COC.Training.settings import Settings, SettingsError
+from ARR_COC.Training import tracking, trainee
+from ARR_COC.Training.checkpoint import Best, Checkpoint, Checkpoints, SaveError
+from ARR_COC.Training.examination import Examination
+from ARR_COC.Training.examining import Examiner
+from ARR_COC.Training.feed import Feed, micro_batches
+from ARR_COC.Training.lesson import Phase, shows_parts
+from ARR_COC.Training.settings import Settings
 from ARR_COC.Training.stop import Stopped, StopRequest
+from ARR_COC.Training.subject import Subject, build
 from ARR_COC.Training.tracking import Tracker
-from ARR_COC.Training.trainee import Diverged, Trainee
+from ARR_COC.Training.trainee import Diverged, Micro, Trainee
 
 
 @dataclass(slots=True)
@@ -28,176 +29,173 @@ class Run:
     settings: Settings
     folder: Path
     identity: dict[str, Any]
+    feed: Feed
+    subject: Subject
     trainee: Trainee
+    checkpoints: Checkpoints
+    tracker: Tracker
+    stop: StopRequest
+    examiner: Examiner
     resumed: Checkpoint | None
+    best: Best | None
     done: int = 0
     loss: float | None = None
+    answered: int = 0
     last: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         """Start where the checkpoint ended."""
         if self.resumed:
-            self.done, self.loss, self.last = self.resumed.step, self.resumed.loss, self.resumed
+            self.done, self.last = self.resumed.step, self.resumed
+            self.loss, self.answered = self.resumed.loss, self.resumed.answered
 
-    def train(self, stop: StopRequest, tracker: Tracker) -> None:
+    def train(self) -> None:
         """Take the remaining steps and write the checkpoint of the last one.
 
-        Raises Stopped, with the checkpoint written, and Diverged.
+        Raises Stopped, with the checkpoint written; Diverged; SaveError.
         """
-        settings, digits = self.settings, scenes.load("train")
+        settings = self.settings
         logged, logged_at = self.done, time.monotonic()
         while self.done < settings.steps:
-            if stopped := _agreed(self.trainee, stop.requested()):
-                raise Stopped(f"{stopped}; {self.save().name} is written", stopped.exit_code)
-            share = trainee.schedule(self.done, settings.steps, settings.warmup)
-            rate = settings.learning_rate * share
-            loss = self._step(self._micro_batches(digits), rate)
+            self.heed()
+            if self.trainee.lesson.phase != phase_of(self.done, settings):
+                self.save()
+                self._turn()
+            loss, rate = self._step()
             if self.done % settings.log_every == 0 or self.done == settings.steps:
                 speed = (self.done - logged) / (time.monotonic() - logged_at)
                 logged, logged_at = self.done, time.monotonic()
-                tracker.progress(settings.steps, self.done, loss, rate, speed)
+                phase = self.trainee.lesson.phase
+                self.tracker.progress(settings.steps, self.done, phase, loss, rate, speed)
+            last = self.done == settings.steps
+            if settings.eval_every and self.done % settings.eval_every == 0 and not last:
+                self.examine((1.0, settings.budget))
             if self.done % settings.save_every == 0:
                 self.save()
         self.save()
 
+    def heed(self) -> None:
+        """Raise Stopped, with the checkpoint written, if any process was told to stop."""
+        if stopped := _agreed(self.trainee, self.stop.requested()):
+            name = self.checkpoints.where(self.save().name)
+            raise Stopped(f"{stopped}; {name} is written", stopped.exit_code)
+
+    def examine(self, budgets: tuple[float, ...]) -> tuple[Subject, Examination] | None:
+        """Examine the model as it is; the main process returns it and what was found.
+
+        All processes must call it. Raises Stopped.
+        """
+        weights = self.trainee.weights()
+        outcome = None
+        if self.trainee.accelerator.is_main_process:
+            outcome = self.examiner.examine(self.subject, self.trainee, weights, budgets)
+        self.trainee.accelerator.wait_for_everyone()
+        self.heed()
+        self.save()
+        if outcome is not None:
+            self._judge(outcome[1])
+        return outcome
+
+    def _judge(self, found: Examination) -> None:
+        """Record an examination; the best one's checkpoint is never removed."""
+        selecting = self.trainee.lesson.phase == "selector"
+        at = self.settings.budget if selecting else 1.0
+        self.tracker.examined(
+            self.done, {f"{one:g}": found.accuracy_at(one) for one in found.budgets}
+        )
+        assert self.last is not None
+        best = Best(selecting, found.accuracy_at(at), self.done, self.last.name)
+        if self.best is None or best >= self.best:
+            self.best = best
+            self.checkpoints.crown(best)
+        self.checkpoints.prune(self.best)
+
     def save(self) -> Checkpoint:
         """Return the checkpoint of this step; the main process writes it unless it is there."""
-        if self.last is not None and self.last.step == self.done:
-            return self.last
-        new = Checkpoint(self.folder, self.done, self.loss, self.identity)
+        if self.last is None or self.last.step != self.done:
+            self.last = self._write()
+        return self.last
+
+    def _write(self) -> Checkpoint:
+        name = self.trainee.lesson.phase
+        new = Checkpoint(
+            self.done, name, self.loss, self.answered, self.subject.base, self.identity
+        )
+        weights, optimizer = self.trainee.weights(), self.trainee.optimizer_state()
         if self.trainee.accelerator.is_main_process:
-            checkpoint.save(
-                new,
-                self.trainee.reader(),
-                self.trainee.optimizer,
-                self.settings.keep_checkpoints,
-            )
-            tracking.say(f"checkpoint {new.name}")
+            try:
+                self.checkpoints.save(
+                    new,
+                    lambda draft: self.subject.write(draft, weights),
+                    {"optimizer": optimizer},
+                )
+            except SaveError as error:
+                raise SaveError(f"{error}; {self._good()}") from error
+            self.checkpoints.prune(self.best)
+            tracking.say(f"checkpoint {self.checkpoints.where(new.name)}")
         self.trainee.accelerator.wait_for_everyone()
-        self.last = new
         return new
 
-    def result(self, began: float) -> tuple[Result, list[str]]:
-        """Examine the reader; return the result (`began`: monotonic time) and the lines to say."""
-        accelerator, settings = self.trainee.accelerator, self.settings
-        found = evaluate.evaluate(self.trainee.reader(), settings.eval_scenes, accelerator.device)
-        images = self.done * int(self.identity["images_per_step"])
-        result = Result(
-            steps=self.done,
-            loss=self.loss,
-            eval_loss=found.loss,
-            accuracy=found.accuracy,
-            chance=evaluate.CHANCE,
-            best_constant=found.best_constant,
-            query_blind=found.query_blind,
-            train_examples=images * settings.questions,
-            eval_examples=found.examples,
-            seconds=round(time.monotonic() - began, 3),
-            checkpoint=self.save().name,
-            resumed_from=self.resumed.name if self.resumed else None,
-            seed=settings.seed,
-        )
-        return result, found.summary()
+    def _turn(self) -> None:
+        """Go over to the selector: other weights learn, by an optimizer of their own."""
+        phase = phase_of(self.done, self.settings)
+        accelerator = self.trainee.accelerator
+        if self.trainee.sharded:  # what is sharded once cannot be prepared again: begin anew
+            self.subject = build(self.settings, accelerator.mixed_precision)
+            assert self.last is not None
+            with self.checkpoints.open(self.last.name) as folder:
+                self.subject.read(folder)
+        self.trainee = trainee.prepare(self.settings, accelerator, self.subject, phase)
 
-    def _step(self, micro_batches: list[Batch], rate: float) -> float:
+    def _step(self) -> tuple[float, float]:
+        """Take one step; return its loss and learning rate."""
+        settings, phase = self.settings, self.trainee.lesson.phase
+        reading = phase == "reader"
+        step = self.done if reading else self.done - settings.reader_steps
+        steps = settings.reader_steps if reading else settings.selector_steps
+        peak = settings.learning_rate if reading else settings.selector_learning_rate
+        rate = peak * trainee.schedule(step, steps, settings.warmup, settings.schedule)
+        micros = self._micro_batches()
+        partial = reading and shows_parts(step, settings.reader_steps)
+        draw = (settings.seed, self.done)
         try:
-            loss = self.trainee.step(micro_batches, rate, self.settings.clip)
+            loss = self.trainee.step(micros, rate, settings.clip, draw, partial)
         except Diverged as error:
-            kept = f"the last good one is {self.last.name}" if self.last else "there is none yet"
+            key = "learning_rate" if reading else "selector_learning_rate"
             raise Diverged(
-                f"step {self.done + 1}: {error}. No checkpoint of it was written; {kept}. "
-                f"Try a learning_rate below {self.settings.learning_rate:g}"
+                f"step {self.done + 1}: {error}. No checkpoint of it was written; {self._good()}. "
+                f"Try a {key} below {peak:g}"
             ) from None
         self.done += 1
-        self.loss = loss
-        return loss
+        self.loss = loss if reading else self.loss
+        rows = torch.tensor(
+            sum(len(micro.batch.answers) for micro in micros),
+            device=self.trainee.accelerator.device,
+        )
+        self.answered += int(self.trainee.accelerator.reduce(rows, "sum"))
+        return loss, rate
 
-    def _micro_batches(self, digits: scenes.Digits) -> list[Batch]:
-        """Return this process's share of the next step; all shares are consecutive scenes."""
+    def _micro_batches(self) -> list[Micro]:
+        """Return this process's share of the next step."""
         settings, accelerator = self.settings, self.trainee.accelerator
-        processes = accelerator.num_processes
-        first = self.done * settings.accumulate * processes + accelerator.process_index
+        numbers = micro_batches(
+            self.done, settings.accumulate, accelerator.process_index, accelerator.num_processes
+        )
+        a_step = settings.accumulate * accelerator.num_processes
         return [
-            batches.make(
-                digits,
-                settings.seed,
-                range(number * settings.batch, (number + 1) * settings.batch),
-                settings.questions,
-            )
-            for number in range(first, first + settings.accumulate * processes, processes)
+            Micro(number % a_step, self.feed.batch(number, settings.batch, self.subject.processor))
+            for number in numbers
         ]
 
-
-def run(
-    settings: Settings, folder: Path, environment: Mapping[str, str], stop: StopRequest
-) -> None:
-    """Carry out one run in `folder`, going on from its last complete checkpoint.
-
-    Writes checkpoints, metrics.jsonl and at the end result.json. Raises Stopped when told to stop,
-    with the checkpoint written; Diverged; SettingsError if the checkpoint is another run's.
-    """
-    began = time.monotonic()
-    torch.set_num_threads(settings.threads)
-    accelerator = trainee.accelerator(settings)
-    set_seed(settings.seed)
-    identity = _identity(settings, accelerator.num_processes)
-    resumed, passed_over = checkpoint.latest(folder)
-    _refuse_another_run(resumed, identity)
-    this = Run(settings, folder, identity, trainee.prepare(settings, accelerator, resumed), resumed)
-    if accelerator.is_main_process:
-        for line in [*passed_over, _opening(this)]:
-            tracking.say(line)
-        tracker = tracking.start(folder, settings, environment, this.done)
-    else:
-        tracker = Tracker(None, None)
-    exit_code, outcome = 1, None
-    try:
-        this.train(stop, tracker)
-        if accelerator.is_main_process:
-            result, summary = this.result(began)
-            outcome = asdict(result)
-            atomic.write_json(folder / RESULT_FILE, outcome)
-            for line in summary:
-                tracking.say(line)
-        accelerator.wait_for_everyone()
-        exit_code = 0
-    except Stopped as stopped:
-        exit_code = stopped.exit_code
-        raise
-    finally:
-        tracker.finish(exit_code, outcome)
+    def _good(self) -> str:
+        if self.last is None:
+            return "there is no good one yet"
+        return f"the last good one is {self.checkpoints.where(self.last.name)}"
 
 
-def _identity(settings: Settings, processes: int) -> dict[str, Any]:
-    """Return what a checkpoint and the run that goes on from it must share: scenes and model."""
-    return {
-        "seed": settings.seed,
-        "questions": settings.questions,
-        "images_per_step": settings.batch * settings.accumulate * processes,
-        "model": settings.model_shape(),
-    }
-
-
-def _refuse_another_run(resumed: Checkpoint | None, identity: Mapping[str, Any]) -> None:
-    if resumed is None:
-        return
-    for key, value in identity.items():
-        if resumed.identity.get(key) != value:
-            raise SettingsError(
-                f"{resumed.path} was made with {key} = {resumed.identity.get(key)}, "
-                f"and this run says {value}: use the same value, or another ARR_RUN_DIR"
-            )
-
-
-def _opening(this: Run) -> str:
-    accelerator = this.trainee.accelerator
-    millions = sum(weight.numel() for weight in this.trainee.model.parameters()) / 1e6
-    gpu = f" ({torch.cuda.get_device_name()})" if accelerator.device.type == "cuda" else ""
-    start = f"going on from {this.resumed.name}" if this.resumed else "from random weights"
-    return (
-        f"{millions:.2f} M weights on {accelerator.device}{gpu}, torch {torch.__version__}, "
-        f"precision {accelerator.mixed_precision}, processes {accelerator.num_processes}; {start}"
-    )
+def phase_of(step: int, settings: Settings) -> Phase:
+    """Return the phase of the step after `step` steps."""
+    return "reader" if step < settings.reader_steps else "selector"
 
 
 def _agreed(trainee: Trainee, stopped: Stopped | None) -> Stopped | None:

@@ -30,29 +30,96 @@ def _number(least: float, most: float | None = None) -> Any:
     return field(metadata={"least": least, "most": most})
 
 
+def _choice(*choices: str) -> Any:
+    return field(metadata={"choices": choices})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One run's settings, all of them resolved. settings.toml says what each one means."""
 
     steps: int = _whole(1)
+    selector_steps: int = _whole(0)
     batch: int = _whole(1)
-    questions: int = _whole(1, 9)
+    questions: int = _whole(1, 64)
     accumulate: int = _whole(1)
     learning_rate: float = _number(0.0)
+    selector_learning_rate: float = _number(0.0)
+    schedule: str = _choice("cosine", "linear")
     warmup: float = _number(0.0, 1.0)
     beta2: float = _number(0.0, 0.9999)
     weight_decay: float = _number(0.0)
     clip: float = _number(1e-6)
     seed: int = _whole(0)
     model: str
-    mixed_precision: str = field(metadata={"choices": ("no", "bf16", "auto")})
+    model_revision: str
+    attention: str = _choice("sdpa", "eager")
+    train: str = _choice("full", "lora", "selector")
+    lora_rank: int = _whole(1, 1024)
+    lora_alpha: float = _number(1e-6)
+    selector_width: int = _whole(1, 4096)
+    balance: str = _choice("learned", "thirds", "propositional", "perspectival", "participatory")
+    signal: str = _choice("attention", "log_gate", "straight_through", "multiply", "policy")
+    budget: float = _number(1e-6, 1.0)
+    gestalt: float = _number(0.0, 0.999)
+    where: str = _choice("before", "after")
+    data: str
+    data_image: str
+    data_question: str
+    data_answer: str
+    data_split: str
+    data_eval_split: str
+    data_revision: str
+    min_pixels: int = _whole(32 * 32)
+    max_pixels: int = _whole(32 * 32)
+    mixed_precision: str = _choice("no", "bf16", "auto")
     threads: int = _whole(1)
-    eval_scenes: int = _whole(1)
+    gradient_checkpointing: bool
+    eval_every: int = _whole(0)
+    eval_examples: int = _whole(1)
     log_every: int = _whole(1)
     save_every: int = _whole(1)
     keep_checkpoints: int = _whole(1)
+    checkpoint_dir: str
+    hub_upload: str
     wandb_project: str
     run_name: str
+
+    @property
+    def reader_steps(self) -> int:
+        """Return how many of the steps train the reader; they come first."""
+        return self.steps - self.selector_steps
+
+    @property
+    def random_model(self) -> bool:
+        """Return whether the reader begins with random weights, built by a configuration file."""
+        return self.model.endswith(".json")
+
+    def check(self) -> None:
+        """Raise SettingsError for values that do not fit one another, and an unusable model."""
+        if self.selector_steps > self.steps:
+            raise SettingsError(
+                f"selector_steps {self.selector_steps}: they are part of the {self.steps} steps"
+            )
+        if self.min_pixels > self.max_pixels:
+            raise SettingsError(f"min_pixels {self.min_pixels} is above max_pixels")
+        if self.train == "selector" and self.reader_steps:
+            raise SettingsError(
+                f"train=selector leaves the reader as it is: set selector_steps={self.steps}, "
+                "or train=full or train=lora"
+            )
+        if self.train == "lora" and self.random_model:
+            raise SettingsError(
+                "train=lora adapts a trained model, and random weights are none: name a folder or "
+                "a hub name as model, or train=full"
+            )
+        if self.balance in ("propositional", "perspectival") and self.selector_steps:
+            raise SettingsError(
+                f"balance={self.balance} has nothing to learn: set selector_steps=0, or another "
+                "balance"
+            )
+        if self.random_model:
+            self.model_shape()
 
     def model_shape(self) -> dict[str, Any]:
         """Return the model's configuration file; raises SettingsError if it is not usable."""
@@ -142,11 +209,15 @@ def _known(key: str, source: str) -> str:
 
 def _parsed(key: str, text: str, source: str) -> Any:
     """Return the value of a setting given as text, from the environment or the command line."""
-    kind = _FIELDS[key].type
-    try:
-        value = int(text) if kind == "int" else float(text) if kind == "float" else text
-    except ValueError:
-        value = text
+    kind = str(_FIELDS[key].type)
+    value: Any = text
+    if kind == "bool":
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    elif kind != "str":
+        try:
+            value = int(text) if kind == "int" else float(text)
+        except ValueError:
+            value = text
     return _typed(key, value, source)
 
 
@@ -158,6 +229,7 @@ def _typed(key: str, value: Any, source: str) -> Any:
     expected, words = {
         "int": (int, "a whole number"),
         "float": (float, "a number"),
+        "bool": (bool, "true or false"),
         "str": (str, "text"),
     }[str(entry.type)]
     if type(value) is not expected or (type(value) is float and not math.isfinite(value)):

@@ -15,6 +15,7 @@ from ARR_COC.Training.settings import Settings
 
 METRICS = "metrics.jsonl"
 _RUN_ID = "wandb-run-id"
+_ACCURACY = "accuracy at "
 
 
 def say(line: str) -> None:
@@ -32,16 +33,31 @@ class Tracker:
         self._file = file
         self._wandb = wandb_run
 
-    def progress(self, steps: int, step: int, loss: float, rate: float, speed: float) -> None:
+    def progress(
+        self, steps: int, step: int, phase: str, loss: float, rate: float, speed: float
+    ) -> None:
         """Print and record one point; `speed` is in steps a second."""
         if self._file is None:
             return
-        say(f"step {step}/{steps}  loss {loss:.4f}  lr {rate:.2e}  {speed:.2f} steps/s")
-        metrics = {"step": step, "loss": loss, "lr": rate, "steps_per_second": speed}
+        say(f"step {step}/{steps}  {phase}  loss {loss:.4f}  lr {rate:.2e}  {speed:.2f} steps/s")
+        self._record({"step": step, "phase": phase, "loss": loss, "lr": rate}, speed)
+
+    def examined(self, step: int, accuracies: Mapping[str, float]) -> None:
+        """Print and record an examination: the accuracy by budget."""
+        if self._file is None:
+            return
+        shares = ", ".join(f"{share:.1%} at {budget}" for budget, share in accuracies.items())
+        say(f"examined at step {step}: accuracy {shares}")
+        self._record({"step": step, **{f"{_ACCURACY}{b}": s for b, s in accuracies.items()}})
+
+    def _record(self, metrics: dict[str, Any], speed: float | None = None) -> None:
+        if speed is not None:
+            metrics["steps_per_second"] = speed
+        assert self._file is not None
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
         if self._wandb is not None:
-            self._try(lambda run: run.log(metrics, step=step))
+            self._try(lambda run: run.log(metrics, step=metrics["step"]))
 
     def finish(self, exit_code: int, summary: Mapping[str, Any] | None = None) -> None:
         """Close the W&B run, with the result when there is one."""
@@ -76,6 +92,13 @@ def start(
         say(f"wandb: did not start, the run goes on without it ({type(error).__name__}: {error})")
     _forget_after(run / METRICS, resumed_step)
     return Tracker(run / METRICS, wandb_run)
+
+
+def examinations(run: Path) -> list[dict[str, Any]]:
+    """Return what the examinations of a run found: step, and accuracy by budget."""
+    lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
+    points: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    return [point for point in points if any(key.startswith(_ACCURACY) for key in point)]
 
 
 def _start_wandb(run: Path, settings: Settings, mode: str, environment: Mapping[str, str]) -> Any:

@@ -1,4 +1,4 @@
-"""Train the reader: accelerate launch ARR_COC/Training/train.py [--config FILE] [--set key=value]
+"""Train the model: accelerate launch ARR_COC/Training/train.py [--config FILE] [--set key=value]
 
 The run's folder is ARR_RUN_DIR (./runs/local); a run that finds a checkpoint there goes on from it.
 Exit codes: 0 done, 1 the training failed, 2 settings or run folder, 130 or 143 interrupted with a
@@ -24,12 +24,23 @@ from ARR_COC.Training.stop import Stopped, StopRequest
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Carry out one run and return its exit code; a failure of the training itself is raised."""
+    """Carry out one run and return its exit code; a failure of the training itself is raised.
+
+    The main process writes the code to the file ARR_EXIT_FILE, if there is one: `accelerate launch`
+    makes a 1 of every other than 0.
+    """
+    code = _carried_out(arguments, environment)
+    if (file := environment.get("ARR_EXIT_FILE")) and environment.get("RANK", "0") == "0":
+        Path(file).write_text(str(code), encoding="utf-8")
+    return code
+
+
+def _carried_out(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     options = _options(arguments)
     stop = StopRequest(environment)
     try:
         resolved = resolve(options.config, environment, options.assignments)
-        resolved.settings.model_shape()
+        resolved.settings.check()
         folder = Path(environment.get("ARR_RUN_DIR") or "runs/local").resolve()
         _prepare(folder, resolved, speak=environment.get("RANK", "0") == "0")
         return _train(resolved, folder, environment, stop)
@@ -42,25 +53,30 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def _train(
     resolved: Resolved, folder: Path, environment: Mapping[str, str], stop: StopRequest
 ) -> int:
-    from ARR_COC.Training import (
-        loop,
-        trainee,
-    )  # torch takes seconds: a mistyped setting is told before that
+    # torch takes seconds: a mistyped setting is told before that
+    from ARR_COC.Training import running
+    from ARR_COC.Training.checkpoint import SaveError
+    from ARR_COC.Training.trainee import Diverged
+    from ARR_COC.Training.upload import UploadError
 
     try:
-        loop.run(resolved.settings, folder, environment, stop)
+        running.run(resolved.settings, folder, environment, stop)
     except Stopped as stopped:
         return _fail(
             f"stopped: {stopped}; start again with ARR_RUN_DIR={folder} to go on",
             stopped.exit_code,
         )
-    except trainee.Diverged as error:
+    except Diverged as error:
         return _fail(f"error: the training diverged at {error}", 1)
+    except (SaveError, UploadError) as error:
+        return _fail(f"error: {error}", 1)
     return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="train.py", description="Train the ARR-COC reader.")
+    parser = argparse.ArgumentParser(
+        prog="train.py", description="Train ARR-COC: a reader, then its selector."
+    )
     parser.add_argument(
         "--config", type=Path, help=f"a TOML file over the defaults ({DEFAULT_FILE})"
     )

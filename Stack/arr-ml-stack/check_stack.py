@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import accelerate
 import datasets
+import gcsfs
 import google.cloud.storage  # noqa: F401
 import huggingface_hub
+import matplotlib
 import peft
 import PIL
 import safetensors
@@ -55,7 +57,9 @@ def main() -> int:
     for package in (
         accelerate,
         datasets,
+        gcsfs,
         huggingface_hub,
+        matplotlib,
         peft,
         PIL,
         safetensors,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read on import: a name that is nowhere is told at once
+
 with warnings.catch_warnings():
     warnings.simplefilter("default")  # what other packages deprecate while being imported
     import torch

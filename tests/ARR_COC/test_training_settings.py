@@ -57,10 +57,14 @@ def test_an_unknown_setting_is_answered_with_the_nearest_one(tmp_path: Path) -> 
         ("steps=many", "steps must be a whole number, not 'many'"),
         ("steps=true", "steps must be a whole number"),
         ("steps=0", "steps must be at least 1"),
-        ("questions=10", "questions must be at most 9"),
+        ("questions=65", "questions must be at most 64"),
         ("learning_rate=nan", "learning_rate must be a number"),
         ("learning_rate=-1", "learning_rate must be at least 0"),
         ("mixed_precision=fp8", "must be one of no, bf16, auto"),
+        ("budget=0", "budget must be at least"),
+        ("budget=1.5", "budget must be at most 1"),
+        ("gradient_checkpointing=1", "gradient_checkpointing must be true or false"),
+        ("train=both", "must be one of full, lora, selector"),
         ("steps", "write it as key=value"),
     ],
 )
@@ -96,3 +100,29 @@ def test_a_mistake_is_told_at_once_without_a_traceback(environment: dict[str, st
     assert "nearest is 'steps'" in said[0]
     assert "| torch" not in done.stderr  # it takes seconds to import
     assert not Path(environment["ARR_RUN_DIR"]).exists()
+
+
+def test_true_and_false_are_read() -> None:
+    assert resolve(None, {}, ["gradient_checkpointing=true"]).settings.gradient_checkpointing
+    assert not resolve(None, {}, ["gradient_checkpointing=False"]).settings.gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["steps=3", "selector_steps=4"], "they are part of the 3 steps"),
+        (["min_pixels=4096", "max_pixels=2048"], "min_pixels 4096 is above max_pixels"),
+        (["train=selector", "selector_steps=3"], "set selector_steps=850"),
+        (["train=lora"], "train=lora adapts a trained model"),
+        (["balance=perspectival"], "has nothing to learn"),
+        (["model=none.json"], "model: cannot read"),
+    ],
+)
+def test_values_that_do_not_fit_one_another_are_refused(sets: list[str], words: str) -> None:
+    settings = resolve(None, {}, ["steps=850", *sets]).settings
+    with pytest.raises(SettingsError, match=words):
+        settings.check()
+
+
+def test_the_defaults_fit_one_another() -> None:
+    resolve(None, {}, []).settings.check()

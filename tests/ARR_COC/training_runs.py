@@ -10,8 +10,16 @@ from accelerate.state import AcceleratorState, GradientState
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SMALL = ("steps=6", "batch=2", "questions=3", "eval_scenes=2", "log_every=1", "save_every=3")
-"""A run of a second: the whole line, and a model that has learnt nothing."""
+SMALL = (
+    "steps=6",
+    "selector_steps=2",
+    "batch=2",
+    "questions=3",
+    "eval_examples=1",
+    "log_every=1",
+    "save_every=3",
+)
+"""A run of a second: both phases, and a model that has learnt nothing."""
 
 
 def assignments(*more: str) -> list[str]:
@@ -32,9 +40,19 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def points(folder: Path) -> list[dict[str, Any]]:
-    """Return a run's metrics, less the speed, which no two runs share."""
+    """Return the points of a run's steps, less the speed, which no two runs share."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [
         {key: value for key, value in json.loads(line).items() if key != "steps_per_second"}
         for line in lines
+        if "loss" in json.loads(line)
     ]
+
+
+def weights(folder: Path, step: int) -> dict[str, bytes]:
+    """Return the bytes of the weights in a checkpoint of a run, by file."""
+    checkpoint = folder / f"checkpoints/step-{step:08d}"
+    return {
+        file.relative_to(checkpoint).as_posix(): file.read_bytes()
+        for file in checkpoint.rglob("*.safetensors")
+    }

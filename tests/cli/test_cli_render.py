@@ -6,6 +6,7 @@ import io
 import json
 
 import click
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -96,7 +97,7 @@ step 1 [bold]loss 0.5
 
 run 1122-000000-00: succeeded after 1:02:03
   steps       3
-  loss        0.2500 (on unseen digits 0.5000)
+  loss        0.2500 (on unseen data 0.5000)
   accuracy    91.2% (chance 10.0%)
   checkpoint  /runs/x/step-3
   logs        /runs/x/output.log
@@ -107,6 +108,29 @@ side: push 127.0.0.1:5000/side:4234567
 side: done in 0:02, 4234567
 {FAILED}trainer: skipped, its parent tools was not made
 {END}"""
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (
+            {"accuracy": 0.93, "budget": 0.125, "accuracies": {"1": 0.94}, "chance": 0.1},
+            "93.0% with 0.125 of each image, 94.0% with all of it (chance 10.0%)",
+        ),
+        (
+            {"accuracy": 0.93, "budget": 1.0, "accuracies": {"1": 0.93}, "best_constant": 0.2},
+            "93.0% (best constant answer 20.0%)",
+        ),
+        ({"accuracy": 0.93}, "93.0%"),
+    ],
+)
+def test_a_result_tells_what_its_accuracy_stands_beside(
+    result: dict[str, object], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished,) = [event for event in EVENTS if isinstance(event, RunFinished)]
+    with progress.face("plain") as emit:
+        emit(msgspec.structs.replace(finished, result=result))
+    assert f"  accuracy    {line}\n" in click.unstyle(capsys.readouterr().out)
 
 
 def test_plain(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,15 +34,28 @@ def _result(result: dict[str, object]) -> list[str]:
     if "loss" in result:
         loss = _number(result["loss"])
         if "eval_loss" in result:
-            loss += f" (on unseen digits {_number(result['eval_loss'])})"
+            loss += f" (on unseen data {_number(result['eval_loss'])})"
         lines.append(f"  loss        {loss}")
-    accuracy, chance = result.get("accuracy"), result.get("chance")
+    accuracy = result.get("accuracy")
     if isinstance(accuracy, int | float):
-        text = f"  accuracy    {accuracy:.1%}"
-        if isinstance(chance, int | float):
-            text += f" (chance {chance:.1%})"
-        lines.append(text)
+        lines.append(f"  accuracy    {accuracy:.1%}{_compared(result)}")
     return lines
+
+
+def _compared(result: dict[str, object]) -> str:
+    """Return what the accuracy stands beside: all visual tokens, and what needs no image at all."""
+    text = ""
+    budget, accuracies = result.get("budget"), result.get("accuracies")
+    if isinstance(budget, int | float) and budget < 1 and isinstance(accuracies, dict):
+        text = f" with {budget:.3g} of each image"
+        whole = accuracies.get("1")
+        if isinstance(whole, int | float):
+            text += f", {whole:.1%} with all of it"
+    for key, words in (("chance", "chance"), ("best_constant", "best constant answer")):
+        value = result.get(key)
+        if isinstance(value, int | float):
+            return f"{text} ({words} {value:.1%})"
+    return text
 
 
 def _number(value: object) -> str:
