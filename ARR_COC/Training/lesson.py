@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -86,7 +85,7 @@ class Lesson(nn.Module):
         """Return the signal's loss of each row, [rows]."""
         found = signals.relevance(self.arr, batch)
         devices = [batch.input_ids.device] if batch.input_ids.is_cuda else []
-        with torch.random.fork_rng(devices), _eager(self.arr, self._signal == "attention"):
+        with torch.random.fork_rng(devices):
             torch.manual_seed(int(random.integers(2**63)))
             return signals.SIGNALS[self._signal](self.arr, batch, found, self._budget)
 
@@ -94,21 +93,6 @@ class Lesson(nn.Module):
 def shows_parts(step: int, reader_steps: int) -> bool:
     """Return whether a step of the reader shows parts: every second one after the first third."""
     return step >= reader_steps // 3 and step % 2 == 1
-
-
-@contextmanager
-def _eager(arr: ArrCoc, wanted: bool) -> Iterator[None]:
-    """Let the language model attend in the one way that tells its attention."""
-    text = arr.qwen.model.language_model.config
-    usual = text._attn_implementation
-    if not wanted or usual == "eager":
-        yield
-        return
-    arr.qwen.set_attn_implementation({"text_config": "eager"})
-    try:
-        yield
-    finally:
-        arr.qwen.set_attn_implementation({"text_config": usual})
 
 
 def _learns(selector: nn.Module, name: str) -> bool:

@@ -144,13 +144,12 @@ SIGNALS: dict[str, Signal] = {
 @contextmanager
 def _eager(arr: ArrCoc) -> Iterator[None]:
     """Let the language model compute its attention openly, so that it can be returned."""
-    config = arr.qwen.model.language_model.config
-    before = config._attn_implementation
-    config._attn_implementation = "eager"
+    usual = arr.qwen.config.text_config._attn_implementation
+    arr.qwen.set_attn_implementation({"text_config": "eager"})
     try:
         yield
     finally:
-        config._attn_implementation = before
+        arr.qwen.set_attn_implementation({"text_config": usual})
 
 
 def answer(arr: ArrCoc, batch: Batch, **kwargs: object) -> Answered:
