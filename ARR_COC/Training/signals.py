@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,7 +145,8 @@ SIGNALS: dict[str, Signal] = {
 @contextmanager
 def _eager(arr: ArrCoc) -> Iterator[None]:
     """Let the language model compute its attention openly, so that it can be returned."""
-    usual = arr.qwen.config.text_config._attn_implementation
+    text: Any = arr.qwen.config.text_config
+    usual = text._attn_implementation
     arr.qwen.set_attn_implementation({"text_config": "eager"})
     try:
         yield
