@@ -71,10 +71,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 @pytest.fixture(scope="module")
 def launched(clone: Clone) -> str:
-    """What the first launch prints: it builds the four images and trains for a short while."""
+    """What the first launch prints: it builds the four images and trains by the defaults."""
     before = clone.plan(expect=10)
     assert {row["action"] for row in before.values()} == {"build"}
-    out = clone.arr("launch", "--progress", "plain", "--set", "steps=300")
+    out = clone.arr("launch", "--progress", "plain")
     assert all(f"{image}: build\n" in out for image in IMAGES)
     return out
 
@@ -91,8 +91,8 @@ def test_a_launch_builds_everything_and_ends_with_the_result_of_a_real_training(
     runs = json.loads(clone.arr("runs", "--json"))["runs"]
     assert [run["status"] for run in runs] == ["succeeded"]
     result = runs[0]["result"]
-    assert result["steps"] == 300
-    assert result["accuracy"] > result["chance"] + 0.1
+    assert result["accuracy"] > result["chance"] + 0.3
+    assert result["accuracy"] > result["accuracies"]["1"] - 0.1
     assert f"run {runs[0]['id']}: succeeded" in launched
     assert f"{result['accuracy']:.1%}" in launched
     checkpoint = Path(runs[0]["folder"]) / str(result["checkpoint"]).removeprefix("/run/arr/")
@@ -105,7 +105,8 @@ def test_after_a_launch_nothing_is_stale_and_the_next_goes_straight_to_the_run(
 ) -> None:
     rows = clone.plan(expect=0)
     assert {row["presence"] for row in rows.values()} == {"present"}
-    out = clone.arr("launch", "--progress", "json", "--set", "steps=2")
+    short = ("--set", "steps=2", "--set", "selector_steps=1")
+    out = clone.arr("launch", "--progress", "json", *short)
     kinds = {json.loads(line)["event"] for line in out.splitlines()}
     assert "run-finished" in kinds
     assert not kinds & {"image-step", "image-done", "aliases-moved"}

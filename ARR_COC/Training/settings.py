@@ -99,7 +99,8 @@ class Settings:
         """Raise SettingsError for values that do not fit one another, and an unusable model."""
         if self.selector_steps > self.steps:
             raise SettingsError(
-                f"selector_steps {self.selector_steps}: they are part of the {self.steps} steps"
+                f"selector_steps {self.selector_steps}: they are part of the {self.steps} steps; "
+                "raise steps, or lower selector_steps too"
             )
         if self.min_pixels > self.max_pixels:
             raise SettingsError(f"min_pixels {self.min_pixels} is above max_pixels")
