@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": ("runs", "List the training runs."),
     "logs": ("logs", "Show the output of a run, or follow it."),
     "cancel": ("cancel", "End a run."),
+    "faults": ("faults", "Say what went wrong in a log, and what to do."),
     "doctor": ("doctor", "Show what this machine has and lacks, and how to mend it."),
     "registry": ("registry", "Start, stop or look at the embedded registry."),
 }
