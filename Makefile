@@ -3,6 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 ARR := .venv/bin/python CLI/cli.py
 IMAGE_PINS := Stack/arr-pytorch-base/requirements-cpu.txt Stack/arr-ml-stack/requirements.txt
+LAUNCHER_PINS := Stack/arr-vertex-launcher/requirements.txt
 # Debian packages that only the tests need: a second engine, a peer for the registry, a small shell.
 TEST_PACKAGES := docker.io skopeo busybox-static
 
@@ -15,7 +16,7 @@ launch: .venv/.ready
 setup: .venv/.ready
 	@$(ARR) doctor --mend
 
-test: .venv/.ready-for-tests lint
+test: .venv/.ready-for-tests .venv-launcher/.ready lint
 	@$(ARR) doctor --mend --quiet --also "$(TEST_PACKAGES)"
 	@.venv/bin/python -m pytest $(ARGS)
 
@@ -35,6 +36,7 @@ bench: .venv/.ready-for-tests
 # run that was ended goes on.
 bench-relevance: .venv/.ready-for-tests
 	@.venv/bin/python benchmarks/relevance.py
+	@.venv/bin/python benchmarks/relevance_page.py
 	@.venv/bin/python benchmarks/signals.py
 	@.venv/bin/python benchmarks/relevance_cost.py --json benchmarks/results/relevance_cost.json
 
@@ -48,5 +50,11 @@ bench-relevance: .venv/.ready-for-tests
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(IMAGE_PINS:%=--requirement %)
 	@touch $@
 
+# The tests of the launcher run the very agent that is in its image.
+.venv-launcher/.ready: $(LAUNCHER_PINS) | .venv/.ready
+	@$(PYTHON) -m venv --clear .venv-launcher
+	@.venv-launcher/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(LAUNCHER_PINS)
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis

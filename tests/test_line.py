@@ -15,6 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from launcher.fakes.fake_vertex import refusal
+from launcher.fakes.fake_wandb import KEY
+from launcher.fakes.stage import IMAGE
+from launcher.in_image import InImage, report
 
 from arr.registry.client import Registry
 from arr.registry.content import ImageConfig
@@ -177,6 +181,52 @@ def test_no_layer_holds_anything_of_the_host(clone: Clone, launched: str) -> Non
                     assert path not in ("etc/pip.conf", "etc/apt/sources.list"), name
                     held = [secret[:80] for secret in secrets if secret in content]
                     assert not held, (name, path, held)
+
+
+@pytest.fixture
+def in_image(clone: Clone, launched: str, tmp_path: Path) -> Iterator[InImage]:
+    """The launcher's image as it was built, with stand-ins for W&B and Vertex AI around it."""
+    config = configs(clone, ["arr-vertex-launcher"])["arr-vertex-launcher"]
+    fingerprint = config.labels[FINGERPRINT_LABEL]
+    image = f"localhost/arr-vertex-launcher:{fingerprint[-7:]}"
+    store = clone.folder.parent / "store"
+    with InImage(tmp_path, store, image, config.raw["config"]["Entrypoint"]) as stage:
+        yield stage
+
+
+def test_the_launchers_image_takes_an_item_to_a_spot_job_and_ends_when_idle(
+    in_image: InImage,
+) -> None:
+    item = in_image.push()
+    # Whoever sets PYTHONPATH anew must not start an agent without the patch.
+    agent = in_image.start_in_image(ARR_IDLE_TIMEOUT="30", PYTHONPATH="/nowhere")
+    assert agent.wait() == 0, agent.output
+    assert (item.state, item.error) == ("FINISHED", "")
+    job = in_image.vertex.only()
+    assert job.states == ["QUEUED", "PENDING", "RUNNING", "SUCCEEDED"]
+    assert job.spec["scheduling"]["strategy"] == "SPOT"
+    assert job.spec["workerPoolSpecs"][0]["containerSpec"]["imageUri"] == IMAGE
+    assert job.env.items() >= {"ARR_TRAIN_STEPS": "20", "WANDB_RUN_ID": item.run}.items()
+    assert not any(KEY.encode() in call.body for call in in_image.vertex.calls)
+    said = report(agent)
+    assert (said["end"], said["class"], said["exit_code"]) == ("idle", None, 0)
+    assert (said["taken"], said["succeeded"], said["running"]) == (1, 1, 0)
+    assert in_image.wandb.agents["A1"].status == "KILLED"
+    assert in_image.wandb.rejected == in_image.vertex.rejected == []
+
+
+def test_in_the_launchers_image_a_refused_job_ends_with_the_exit_code_of_its_class(
+    in_image: InImage,
+) -> None:
+    denied = "Permission 'aiplatform.customJobs.create' denied on resource '//aiplatform'"
+    in_image.vertex.failing = lambda call: refusal(403, denied) if call.method == "POST" else None
+    item = in_image.push()
+    agent = in_image.start_in_image()
+    assert agent.wait() == 13, agent.output
+    assert (item.state, denied in item.error) == ("FAILED", True)
+    said = report(agent)
+    assert (said["end"], said["class"], said["exit_code"]) == ("fault", "permission", 13)
+    assert (said["taken"], said["failed"], said["running"]) == (1, 1, 0)
 
 
 def test_a_code_change_rebuilds_the_trainer_alone_and_only_its_last_small_layer(

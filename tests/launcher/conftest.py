@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.stage import ROOT, Stage
+from fakes.stage import Stage
+from launcher.in_image import PYTHON
 
 
 @pytest.fixture(scope="session")
 def launcher_python() -> Path:
     """The Python that has the pins of the launcher's image; `make test` installs it."""
-    python = Path(os.environ.get("ARR_LAUNCHER_PYTHON", ROOT / ".venv-launcher" / "bin" / "python"))
-    if not python.exists():
-        pytest.fail(f"{python} is missing: `make .venv-launcher/.ready` makes it")
-    return python
+    if not PYTHON.exists():
+        pytest.fail(f"{PYTHON} is missing: `make .venv-launcher/.ready` makes it")
+    return PYTHON
 
 
 @pytest.fixture
