@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import time
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -100,7 +101,8 @@ class Jobs:
         try:
             scheduling = vertex_request.scheduling_of(run)
             settings = vertex_request.settings_of(project.override_config)
-            vertex_request.fill_environment(spec, {**settings, **own}, hidden)
+            vertex_request.fill_environment(spec, {**settings, **own})
+            vertex_request.refuse_hidden({"spec": spec, "run": run, "name": project.name}, hidden)
         except vertex_request.RequestError as error:
             raise self._runner.LaunchError(str(error)) from error
         types = _types()
@@ -158,24 +160,37 @@ class Jobs:
         return alive[0] if alive else None
 
     async def _checked(self, run: Any, strategy: Any, run_id: str) -> Any:
-        """Return the submitted run if Vertex AI took the strategy; else cancel its job."""
-        resource = run._job._gca_resource
-        found = resource.job_spec.scheduling.strategy
-        if found == strategy:
+        """Return the submitted run if Vertex AI took the strategy; else cancel its job.
+
+        STANDARD is what it falls back to, by whatever name: there is nothing dearer.
+        """
+        found = run._job._gca_resource.job_spec.scheduling.strategy
+        if found == strategy or strategy.name == "STANDARD":
             self._tell(
                 f"run {run_id}: submitted {_name(run._job)} ({strategy.name}), "
                 f"{run.get_page_link()}"
             )
             return run
-        await self._thread(run._job.cancel)()
+        try:
+            await self._thread(run._job.cancel)()
+            end = "it was cancelled"
+        except Exception as error:  # noqa: BLE001 - it is said, with what to do
+            end = f"IT MAY RUN ON, cancelling it failed: {error}. Cancel it: {run.get_page_link()}"
         raise self._runner.LaunchError(
             f"Vertex AI made {_name(run._job)} with the strategy {found.name}, not "
-            f"{strategy.name}: it was cancelled"
+            f"{strategy.name}: {end}"
         )
 
     async def _status(self, run: Any) -> Any:
-        """Return the job's state. One that cannot be read now is as it was; see `may_pass`."""
+        """Return the job's state. One that cannot be read now is as it was; see `may_pass`.
+
+        The agent asks twice a poll, and tells W&B why a job failed only if the first one says so:
+        the second gets the same answer.
+        """
         job, error_of = run._job, self._runner.LaunchError
+        last, found = getattr(run, "_arr_last", (0.0, None))
+        if found and time.monotonic() - last < self._agent.AGENT_POLLING_INTERVAL / 2:
+            return found
         try:
             await self._thread(job._sync_gca_resource)()
         except Exception as error:
@@ -195,7 +210,9 @@ class Jobs:
             self._once(run, f"{_name(job)} was preempted, requeuing its run: {reason}")
         else:
             self._once(run, f"{_name(job)} is {resource.state.name.removeprefix('JOB_STATE_')}")
-        return self._runner.Status(state)
+        found = self._runner.Status(state)
+        run._arr_last = time.monotonic(), found
+        return found
 
     def _once(self, run: Any, line: str) -> None:
         if getattr(run, "_arr_said", None) != line:

@@ -8,6 +8,8 @@ job's name, and the old item is failed with a message that says so. The next age
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import os
 import time
@@ -40,7 +42,7 @@ class Unreachable(Exception):
 class Left:
     """An item whose run the agent leaves.
 
-    `job` is the custom job's name, empty before it has one; `failed` why, if the item failed.
+    `run` and `job` are empty before it has them; `failed` says why, if the item failed.
     """
 
     item: str
@@ -77,7 +79,7 @@ def asker(base_url: str, key: str, budget: float = BUDGET) -> Ask:
         try:
             with urllib.request.urlopen(request, timeout=left) as answer:
                 body = json.load(answer)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise Unreachable(str(error)) from error
         if not isinstance(body, dict) or body.get("errors") or not body.get("data"):
             raise Unreachable(str(body)[:300])
@@ -94,7 +96,8 @@ def hand_over(
         if left.failed:  # it may be that W&B has not been told yet; it must not be tried again
             _fail(left, left.failed, ask, say)
             continue
-        what = f"run {left.run}: " + (f"Vertex AI job {left.job}" if left.job else "no job yet")
+        what = f"run {left.run}: " if left.run else f"item {left.item}: "
+        what += f"Vertex AI job {left.job}" if left.job else "no job yet"
         try:
             new = _requeue(entity, project, left, ask)
         except Unreachable as error:
@@ -104,7 +107,7 @@ def hand_over(
             )
             continue
         say(f"{what} is left to the next agent, which takes it up with item {new}")
-        _fail(left, f"The agent has ended. {what} is taken up with the new item {new}.", ask, say)
+        _fail(left, f"The agent has ended; taken up with the new item {new}: {what}", ask, say)
 
 
 def sign_off(agent: str, ask: Ask, say: Callable[[str], None]) -> None:
@@ -117,13 +120,18 @@ def sign_off(agent: str, ask: Ask, say: Callable[[str], None]) -> None:
 
 def _fail(left: Left, message: str, ask: Ask, say: Callable[[str], None]) -> None:
     try:
-        ask(FAIL, {"runQueueItemId": left.item, "message": message, "stage": "agent"})
+        asked = {"runQueueItemId": left.item, "message": message, "stage": "agent"}
+        answer = ask(FAIL, asked).get("failRunQueueItem") or {}
+        if not answer.get("success"):
+            raise Unreachable("W&B did not close it")
     except Unreachable as error:
         say(f"the item {left.item} of run {left.run} stays claimed: {error}")
 
 
 def _requeue(entity: str, project: str, left: Left, ask: Ask) -> str:
-    spec = {**left.spec, "run_id": left.run, LEFT_JOB: left.job}
+    spec = {**left.spec, LEFT_JOB: left.job}
+    if left.run:
+        spec["run_id"] = left.run
     answer = ask(
         PUSH,
         {
@@ -133,11 +141,17 @@ def _requeue(entity: str, project: str, left: Left, ask: Ask) -> str:
             "runSpec": json.dumps(spec),
         },
     ).get("pushToRunQueueByName")
-    if not answer:
+    if not answer or not answer.get("runQueueItemId"):
         raise Unreachable(f"the queue {left.queue} did not take the item")
     return str(answer["runQueueItemId"])
 
 
 def say(line: str) -> None:
-    """Write a line to stderr, whatever the signal interrupted: no buffer, no lock."""
-    os.write(2, f"arr: {line}\n".encode(errors="replace"))
+    """Write a line to stderr as `write` does."""
+    write(f"arr: {line}\n")
+
+
+def write(text: str) -> None:
+    """Write to stderr, whatever the signal interrupted: no buffer, no lock, no failure."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode(errors="replace"))

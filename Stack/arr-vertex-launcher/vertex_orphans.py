@@ -3,6 +3,9 @@
 An agent that is killed outright hands nothing over. But each job carries, in its environment, the
 item and the agent that it comes from. So every agent looks, when it starts and now and then, for
 jobs of its queues whose agent W&B has not heard of for a while and whose item is still claimed.
+
+Nothing can be written to a job later. One that an agent has taken up still names the first item: if
+that second agent is killed outright too, its job is not found.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ class Orphans:
     def _once(self, agent: Any) -> None:
         region = (agent.default_config.get("environment") or {}).get("region")
         if not region:
-            return
+            raise Unreachable("the agent's configuration has no environment.region")
         ask = vertex_handover.asker(agent._base_url, agent._api.api_key or "", budget=60.0)
         since = (datetime.now(UTC) - timedelta(days=DAYS)).strftime("%Y-%m-%dT%H:%M:%SZ")
         wanted = f'labels.{self._label}:* AND create_time>"{since}"'

@@ -93,20 +93,21 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def fill_environment(
-    spec: Mapping[str, Any], variables: Mapping[str, str], hidden: Mapping[str, str]
-) -> None:
-    """Add `variables` to every worker pool of `spec`, in place, and take the W&B key out.
-
-    `hidden` is what must not be readable anywhere in the job (what it is -> its value): raises
-    RequestError if it still is, as when a macro of the queue's configuration wrote it.
-    """
+def fill_environment(spec: Mapping[str, Any], variables: Mapping[str, str]) -> None:
+    """Add `variables` to every worker pool of `spec`, in place, and take the W&B key out."""
     names = {KEY, *variables}
     for pool in spec["worker_pool_specs"]:
         container = pool["container_spec"]
-        kept = [entry for entry in container.get("env", []) if entry["name"] not in names]
+        kept = [entry for entry in container.get("env", []) if entry.get("name") not in names]
         container["env"] = kept + [{"name": n, "value": v} for n, v in variables.items()]
-    written = json.dumps(spec, ensure_ascii=False, default=str)
+
+
+def refuse_hidden(job: Mapping[str, Any], hidden: Mapping[str, str]) -> None:
+    """Raise RequestError if the job shows what is hidden (what it is -> its value).
+
+    It may be there yet, as when a macro of the queue's configuration wrote it.
+    """
+    written = json.dumps(job, ensure_ascii=False, default=str)
     for what, value in hidden.items():
         if value and value in written:
             raise RequestError(f"the queue's configuration writes {what} in clear into the job")

@@ -1,8 +1,8 @@
 """Gives W&B's launch agent what its Vertex AI runner lacks. Applied by sitecustomize.
 
 Of vertex_runner: launch_vertex_job (scheduling, environment, taking up a job that is already there)
-and VertexSubmittedRun.get_status (states by enum) are wrapped; of the agent: loop and
-_task_run_job (what it leaves when it ends is handed over). Nothing of upstream is copied. It
+and VertexSubmittedRun.get_status (states by enum) are wrapped; of the agent: loop, _task_run_job
+and launch_add (what it leaves when it ends is handed over). Nothing of upstream is copied. It
 applies to the releases of wandb that it was tested with, and only if all that it touches looks as
 it did then; otherwise the process ends with code 78 before the agent has started.
 
@@ -42,9 +42,10 @@ SIGNATURES = {
     ),
 }
 ATTRIBUTES = {
-    AGENT: ("AGENT_POLLING_INTERVAL",),
+    AGENT: ("AGENT_POLLING_INTERVAL", "LaunchError", "launch_add"),
     RUNNER: ("LaunchError", "Status", "WANDB_RUN_ID_KEY"),
 }
+JOB = frozenset({"list", "get", "cancel", "submit", "_sync_gca_resource", "_dashboard_uri"})
 SUBMIT = frozenset({"scheduling_strategy", "max_wait_duration", "disable_retries"})
 
 
@@ -67,6 +68,10 @@ def check(environment: Mapping[str, str]) -> tuple[ModuleType, ModuleType]:
         for name in ATTRIBUTES[module.__name__]:
             if not hasattr(module, name):
                 raise NotApplicable(f"{module.__name__} has no {name}")
+    if missing := JOB - set(dir(jobs.CustomJob)):
+        raise NotApplicable(
+            f"google-cloud-aiplatform's CustomJob has no {', '.join(sorted(missing))}"
+        )
     missing = SUBMIT - inspect.signature(jobs.CustomJob.submit).parameters.keys()
     if missing:
         raise NotApplicable(f"google-cloud-aiplatform cannot set {', '.join(sorted(missing))}")

@@ -36,6 +36,14 @@ def done(stage: Stage, item: Item) -> Item:
     return item
 
 
+def test_without_a_region_the_agent_does_not_start_and_touches_no_item(stage: Stage) -> None:
+    item = stage.push()
+    agent = stage.start(GOOGLE_CLOUD_REGION="")
+    assert agent.wait() == 1
+    assert "no region for the jobs: GOOGLE_CLOUD_REGION is not set" in agent.output
+    assert (item.state, stage.vertex.submits()) == ("PENDING", [])
+
+
 def test_an_item_that_fails_says_why_and_the_next_one_is_not_touched(stage: Stage) -> None:
     ends = {
         "stockout": {"code": 8, "message": STOCKOUT},
@@ -85,13 +93,22 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_bought(stage: St
     assert "with the strategy STANDARD, not SPOT: it was cancelled" in item.error
     job = stage.vertex.only()
     assert any(call.path.endswith(f"{job.number}:cancel") for call in stage.vertex.calls)
+    stage.vertex.failing = lambda call: (
+        refusal(403, "denied") if call.path.endswith(":cancel") else None
+    )
+    item = done(stage, stage.push("kept"))
+    assert "IT MAY RUN ON, cancelling it failed: 403" in item.error
+
+    stage.vertex.alter = lambda job: job["jobSpec"]["scheduling"].update(strategy="ON_DEMAND")
+    standard = resource_args(scheduling_strategy="STANDARD")
+    item = done(stage, stage.push("dear", resource_args=standard))
+    assert item.state == "FINISHED", "it is what was asked for, by its old name"
 
 
-@pytest.mark.parametrize("code", [500, 503])
-def test_a_storm_at_submit_is_weathered_without_a_second_job(stage: Stage, code: int) -> None:
+def test_a_storm_at_submit_is_weathered_without_a_second_job(stage: Stage) -> None:
     stage.start()
-    storm = refusal(code, "The service is currently unavailable.")
-    refuse_submits(stage, storm, storm)
+    storm = refusal(503, "The service is currently unavailable.")
+    refuse_submits(stage, storm, refusal(500, "Internal error encountered."))
     item = done(stage, stage.push())
     assert (item.state, len(stage.vertex.submits())) == ("FINISHED", 3)
 
@@ -147,6 +164,24 @@ def test_a_preempted_run_is_queued_again_and_resumes(stage: Stage) -> None:
     assert stage.wandb.rejected == []
 
 
+def test_a_preempted_run_that_cannot_be_queued_again_fails(stage: Stage) -> None:
+    stage.vertex.script = lambda _: [
+        Step("RUNNING", 3),
+        Step("FAILED", error={"code": 8, "message": "STOCKOUT"}),
+    ]
+    stage.vertex.entered = lambda job, state: (
+        stage.wandb.start_run("trial", job.env["WANDB_RUN_ID"]) if state == "RUNNING" else None
+    )
+    gone = Answer(200, {"errors": [{"message": "no such queue"}]})
+    stage.wandb.failing = lambda operation: (
+        gone if operation.name == "pushToRunQueueByName" else None
+    )
+    agent = stage.start()
+    item = done(stage, stage.push())
+    assert item.error == "it was preempted, and could not be queued again"
+    assert f"Error running job: {item.error}" in agent.output
+
+
 def test_a_pending_spot_job_outlives_the_start_time_out(stage: Stage) -> None:
     stage.vertex.script = lambda _: [Step("PENDING", 30), Step("RUNNING"), Step("SUCCEEDED")]
     stage.start(WANDB_LAUNCH_START_TIMEOUT="1")
@@ -168,7 +203,7 @@ def test_a_run_that_was_stopped_on_the_page_frees_the_agent(stage: Stage) -> Non
     assert stage.vertex.only().states[-2:] == ["CANCELLING", "CANCELLED"]
 
 
-@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "page"])
+@pytest.mark.parametrize("way", ["SIGINT", "page"])
 def test_a_job_that_an_agent_leaves_is_taken_up_by_the_next(stage: Stage, way: str) -> None:
     stage.vertex.script = lambda _: HELD
     agent = stage.start()
@@ -198,6 +233,24 @@ def test_a_job_that_an_agent_leaves_is_taken_up_by_the_next(stage: Stage, way: s
     assert len(stage.vertex.submits()) == 1
 
 
+def test_an_item_that_is_just_being_taken_is_not_lost(stage: Stage) -> None:
+    agent = stage.start()
+
+    def stop_now(operation: Operation) -> None:
+        if operation.name == "ackRunQueueItem" and len(stage.wandb.agents) == 1:
+            agent.process.terminate()
+
+    stage.wandb.failing = stop_now
+    item = stage.push()
+    assert agent.wait() == 128 + signal.SIGTERM
+    assert (item.state, "no job yet" in item.error) == ("FAILED", True), item
+    stage.start()
+    (waiting,) = [other for other in stage.wandb.items.values() if other is not item]
+    assert done(stage, waiting).state == "FINISHED"
+    assert len(stage.vertex.jobs) == 1
+    assert stage.wandb.rejected == []
+
+
 def test_a_job_that_ended_while_nobody_watched_is_told_of(stage: Stage) -> None:
     stage.vertex.script = lambda _: HELD
     agent = stage.start()
@@ -211,6 +264,36 @@ def test_a_job_that_ended_while_nobody_watched_is_told_of(stage: Stage) -> None:
     stage.until("the agent says so", lambda: "exited with status 1" in second.output)
     done(stage, waiting)
     assert len(stage.vertex.jobs) == 1
+
+
+def test_a_job_that_was_preempted_while_nobody_watched_goes_on(stage: Stage) -> None:
+    scripts = [HELD, [Step("RUNNING"), Step("SUCCEEDED")]]
+    stage.vertex.script = lambda _: scripts.pop(0)
+    agent = stage.start()
+    item = stage.push()
+    job = stage.until("the job runs", lambda: item.run and running(stage))
+    agent.process.terminate()
+    agent.wait()
+    stage.vertex.go_on(job, Step("FAILED", error={"code": 8, "message": "STOCKOUT"}))
+    second = stage.start()
+    stage.until("it has run", lambda: "is SUCCEEDED" in second.output)
+    assert "was preempted, requeuing" in second.output
+    assert [job.env["WANDB_RUN_ID"] for job in stage.vertex.jobs.values()] == [item.run] * 2
+    assert [item.state for item in stage.wandb.items.values()].count("CLAIMED") == 0
+
+
+def test_an_agent_that_fails_itself_hands_over_as_well(stage: Stage) -> None:
+    stage.vertex.script = lambda _: HELD
+    agent = stage.start()
+    item = stage.push()
+    stage.until("the job runs", lambda: item.run and running(stage))
+    gone = Answer(200, {"errors": [{"message": "this agent was removed"}]})
+    stage.wandb.failing = lambda operation: gone if operation.name == "LaunchAgent" else None
+    assert agent.wait() == 1
+    assert "\nTraceback (most recent call last):\n" in agent.output
+    assert "this agent was removed" in agent.output
+    assert [each.state for each in stage.wandb.items.values()] == ["FAILED", "PENDING"]
+    assert stage.wandb.agents["A1"].status == "KILLED"
 
 
 def test_an_agent_that_cannot_hand_over_says_so(stage: Stage) -> None:

@@ -14,6 +14,8 @@ from fakes.stage import IMAGE_FOLDER, SECRET, Stage
 AGENT = """
 import wandb
 AGENT_POLLING_INTERVAL = 10
+class LaunchError(Exception): ...
+def launch_add(**_): ...
 class LaunchAgent:
     @classmethod
     def initialized(cls): ...
@@ -35,6 +37,7 @@ async def launch_vertex_job(
 CLOUD = """
 def init(**_): ...
 class CustomJob:
+    _sync_gca_resource = _dashboard_uri = cancel = list = get = None
     def submit(self, *, timeout=None, scheduling_strategy=None, max_wait_duration=None,
         disable_retries=False): ...
 """
@@ -85,6 +88,8 @@ def test_it_applies_to_what_it_was_tested_with(tmp_path: Path) -> None:
         ("0.31.0", AGENT, RUNNER.replace("get_status", "status"), CLOUD, "get_status is not there"),
         ("0.31.0", AGENT.replace("_task_run_job", "_run"), RUNNER, CLOUD, "is not there"),
         ("0.31.0", AGENT, RUNNER, CLOUD.replace("scheduling_", "x"), "set scheduling_strategy"),
+        ("0.31.0", AGENT.replace("launch_add", "add"), RUNNER, CLOUD, "has no launch_add"),
+        ("0.31.0", AGENT, RUNNER, CLOUD.replace("_sync_", "_"), "has no _sync_gca_resource"),
         ("0.31.0", AGENT, RUNNER, None, "google.cloud.aiplatform cannot be imported"),
         ("0.31.0", AGENT, "import nothing_like_it", CLOUD, "vertex_runner cannot be imported"),
     ],

@@ -60,15 +60,21 @@ def pools(*environments: list[dict[str, str]]) -> dict[str, Any]:
 def test_every_pool_gets_the_settings_and_loses_the_key() -> None:
     key, kept = {"name": "WANDB_API_KEY", "value": "k"}, {"name": "A", "value": "1"}
     spec = pools([kept, key], [key, {"name": "S", "value": "old"}])
-    vertex_request.fill_environment(spec, {"S": SECRET}, {"the key": "key-in-clear"})
+    vertex_request.fill_environment(spec, {"S": SECRET})
     new = {"name": "S", "value": SECRET}
     assert spec == pools([kept, new], [new])
 
 
-def test_a_key_elsewhere_in_the_job_is_refused() -> None:
-    spec = pools([{"name": "OTHER", "value": "https://user:key-in-clear@host"}])
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"spec": pools([{"name": "OTHER", "value": "https://user:key-in-clear@host"}])},
+        {"spec": pools([]), "run": {"experiment": "key-in-clear"}},
+    ],
+)
+def test_a_key_elsewhere_in_the_job_is_refused(job: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="writes the key in clear"):
-        vertex_request.fill_environment(spec, {}, {"the key": "key-in-clear"})
+        vertex_request.refuse_hidden(job, {"the key": "key-in-clear", "another": ""})
 
 
 def test_every_state_that_vertex_ai_has_means_something(launcher_python: Path) -> None:

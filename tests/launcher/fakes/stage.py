@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .fake_vertex import FakeVertex, Job
+from .fake_vertex import REGION, FakeVertex, Job
 from .fake_wandb import ENTITY, KEY, FakeWandb, Item
 
 ROOT = Path(__file__).parents[3]
@@ -150,11 +150,7 @@ class Stage:
         home = self.folder / "home"
         config = home / ".config" / "wandb" / "launch-config.yaml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(
-            "environment: {type: gcp, region: us-central1}\n"
-            "builder: {type: noop}\n"
-            "stopped_run_timeout: 1\n"
-        )
+        config.write_text("builder: {type: noop}\nstopped_run_timeout: 1\n")
         return {
             "PATH": f"{self.python.parent}:{os.environ['PATH']}",
             "HOME": str(home),
@@ -166,6 +162,7 @@ class Stage:
             "WANDB_API_KEY_SECRET": SECRET,
             "WANDB_ERROR_REPORTING": "false",
             "WANDB_LAUNCH_POLL_SECONDS": "0.3",
+            "GOOGLE_CLOUD_REGION": REGION,
             "VERTEX_AI_ENDPOINT": self.vertex.url,
             "GCE_METADATA_HOST": self.vertex.address,
             "GCE_METADATA_IP": self.vertex.address,
