@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ARR_COC.Training import atomic
+from ARR_COC.Training import atomic, secret
 from ARR_COC.Training.settings import Settings
 
 METRICS = "metrics.jsonl"
@@ -77,21 +77,42 @@ class Tracker:
 def start(
     run: Path, settings: Settings, environment: Mapping[str, str], resumed_step: int
 ) -> Tracker:
-    """Return a tracker. W&B is offline unless WANDB_API_KEY or WANDB_MODE says otherwise.
+    """Return a tracker. W&B is offline unless it has a key or WANDB_MODE says otherwise.
 
-    W&B's own variables win over settings, and a resumed run keeps its W&B run id. If W&B does not
-    start, that is said, and the tracker works without it.
+    The key is WANDB_API_KEY, or in the secret that WANDB_API_KEY_SECRET names. W&B's own variables
+    win over settings, and a resumed run keeps its W&B run id. If the secret cannot be read, that is
+    said, and W&B is offline; if W&B does not start, the tracker works without it.
     """
-    online = "online" if environment.get("WANDB_API_KEY") else "offline"
-    mode = environment.get("WANDB_MODE") or online
+    mode, key = _login(environment)
     try:
-        wandb_run = None if mode == "disabled" else _start_wandb(run, settings, mode, environment)
+        wandb_run = None
+        if mode != "disabled":
+            wandb_run = _start_wandb(run, settings, mode, key, environment)
         say(f"wandb: {mode}" + (f", files in {run / 'wandb'}" if wandb_run else ""))
     except Exception as error:  # noqa: BLE001 - see Tracker._try
         wandb_run = None
-        say(f"wandb: did not start, the run goes on without it ({type(error).__name__}: {error})")
+        words = f"{type(error).__name__}: {error}"
+        words = words.replace(key, "***") if key else words
+        say(f"wandb: did not start, the run goes on without it ({words})")
     _forget_after(run / METRICS, resumed_step)
     return Tracker(run / METRICS, wandb_run)
+
+
+def _login(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return W&B's mode, and its key if that came from Secret Manager.
+
+    A key that is in the environment W&B finds there by itself.
+    """
+    mode, name = environment.get("WANDB_MODE", ""), environment.get(secret.SECRET, "")
+    if environment.get("WANDB_API_KEY"):
+        return mode or "online", ""
+    if not name or mode in ("offline", "disabled", "dryrun"):
+        return mode or "offline", ""
+    try:
+        return mode or "online", secret.read(name, environment)
+    except Exception as error:  # noqa: BLE001 - see Tracker._try
+        say(f"wandb: no key, so `wandb sync` must upload the run later: {error}")
+        return "offline", ""
 
 
 def examinations(run: Path) -> list[dict[str, Any]]:
@@ -101,7 +122,9 @@ def examinations(run: Path) -> list[dict[str, Any]]:
     return [point for point in points if any(key.startswith(_ACCURACY) for key in point)]
 
 
-def _start_wandb(run: Path, settings: Settings, mode: str, environment: Mapping[str, str]) -> Any:
+def _start_wandb(
+    run: Path, settings: Settings, mode: str, key: str, environment: Mapping[str, str]
+) -> Any:
     import wandb  # here, because it is slow to import and a run can do without it
 
     return wandb.init(
@@ -112,7 +135,7 @@ def _start_wandb(run: Path, settings: Settings, mode: str, environment: Mapping[
         dir=run,
         config=settings.as_dict(),
         mode=cast("Any", mode),  # W&B itself refuses an unknown mode
-        settings=wandb.Settings(silent=True, init_timeout=60),
+        settings=wandb.Settings(silent=True, init_timeout=60, api_key=key or None),
     )
 
 

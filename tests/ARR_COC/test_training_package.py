@@ -12,7 +12,12 @@ from training_runs import ROOT
 
 import ARR_COC
 
-IMPORTED = {"scikit-learn": "sklearn", "pillow": "PIL", "huggingface-hub": "huggingface_hub"}
+IMPORTED = {
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "huggingface-hub": "huggingface_hub",
+    "google-auth": "google",
+}
 PROJECT = tomllib.loads((ROOT / "Stack/arr-trainer/pyproject.toml").read_text())
 
 
