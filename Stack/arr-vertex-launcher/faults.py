@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from faults_block import BLOCK_LINES, KEPT, Block, Fault
 from faults_lines import Read, clip, read
@@ -43,8 +44,10 @@ class Judge:
     at the end of the output, and when nothing has come for a while.
     """
 
-    def __init__(self, table: Table, context_lines: int = 50) -> None:
+    def __init__(self, table: Table, context_lines: int = 50, level: int = 0) -> None:
+        """`level` is that of lines which do not say theirs."""
         self._table = table
+        self._level = level
         self._words = table.words
         self.context: deque[str] = deque(maxlen=context_lines)
         self._number = 0
@@ -70,10 +73,12 @@ class Judge:
     def end(self) -> Fault | None:
         """Judge what is still open. The judge can be fed on."""
         block, self._block = self._block, None
-        return block.judged(self._table, "") if block else None
+        return self._judged(block, "") if block else None
 
     def _take(self, line: str) -> Fault | None:
         said = read(line)
+        if self._level and not said.level:
+            said = replace(said, level=self._level)
         done: Fault | None = None
         if self._block:
             if self._block.takes(line, said):
@@ -81,7 +86,7 @@ class Judge:
                     return None
                 return self.end()
             block, self._block = self._block, None
-            done = block.judged(self._table, said.text)
+            done = self._judged(block, said.text)
         now = self._open(line, said)
         if line:
             self._before = line
@@ -91,14 +96,28 @@ class Judge:
     def _open(self, line: str, said: Read) -> Fault | None:
         block = Block.opened(line, said, self._number, self._before)
         if block is None:
-            return self._single(line, said)
-        if len(said.lines) > 1:  # all of it was written into one line
-            return block.judged(self._table, "")
+            return self._single(said, (line[:KEPT],), self._number)
         self._block = block
         return None
 
-    def _single(self, line: str, said: Read) -> Fault | None:
+    def _judged(self, block: Block, after: str) -> Fault | None:
+        if entry := block.entry():
+            return self._single(entry, block.evidence(), block.number)
+        return block.judged(self._table, after)
+
+    def _single(self, said: Read, evidence: tuple[str, ...], number: int) -> Fault | None:
+        if said.log:
+            return self._within(said, evidence, number)
         verdict = verdict_of(self._table, said.level, said.text)
         if verdict is None:
             return None
-        return Fault(verdict.kind, verdict.fatal, (line[:KEPT],), self._number, verdict.advice)
+        return Fault(verdict.kind, verdict.fatal, evidence, number, verdict.advice)
+
+    def _within(self, said: Read, evidence: tuple[str, ...], number: int) -> Fault | None:
+        """Judge a log that was written into one entry of another."""
+        inner = Judge(self._table, context_lines=0, level=said.level)
+        found = [fault for line in said.lines[:BLOCK_LINES] if (fault := inner.feed(line))]
+        if last := inner.end():
+            found.append(last)
+        fault = next((one for one in found if one.fatal), found[0] if found else None)
+        return replace(fault, evidence=evidence, line=number) if fault else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from faults_lines import WARNING, Read, read
+from faults_lines import ERROR, WARNING, Read, entry, read
 from faults_message import (
-    FAILED,
     STOPPED,
     Verdict,
     classify,
     goes_on,
+    is_failure,
     is_named,
     name_of,
     verdict_of,
@@ -36,9 +36,11 @@ _GOES_ON_AFTER = re.compile(
 _MARGIN = re.compile(r"\s{0,40}(?:\| ?|\+[-+| ]{1,80}\d{0,3}[- ]{0,40}$|\+ (?=Exception Group))")
 _CONTINUED = re.compile(
     r"[\s}\],>)|+~^]|$|(?:code|message|details|reason|domain|metadata|links|status|debug_error_string"
-    r"|Please|Set|See|For more)\b"
+    r"|Please|Set|See|For more|\d{3} (?:Client|Server) Error|Cannot access|Access to|Make sure"
+    r"|Check ?out|(?:Entry|Revision|Repository) Not Found|Repo model)\b"
 )
 _WITHIN = " \t\"'}])>,"
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _BODY = re.compile(r"[\[{(]\s{0,8}$")
 
 
@@ -73,20 +75,16 @@ class Block:
     @classmethod
     def opened(cls, line: str, said: Read, number: int, before: str) -> Block | None:
         """Return the block that the message opens; None if it is a message of one line."""
-        heads = [at for at, text in enumerate(said.lines) if _TRACEBACK.search(text)]
-        if heads:
-            block = cls(line, said.level, number, before, "traceback")
-            for text in said.lines:
-                block.add(text)
-            return block
         first = said.lines[0]
         if len(said.lines) > 1:
             return None
-        if "of RPC that terminated with:" in first:
+        if _TRACEBACK.search(first):
+            kind = "traceback"
+        elif "of RPC that terminated with:" in first:
             kind = "rpc"
         elif _BODY.search(first) and not first.rstrip().endswith("()"):
             kind = "body"
-        elif is_named(first) and not first.rstrip().endswith((".", "]", ")")):
+        elif is_named(first):
             kind = "exception"
         else:
             return None
@@ -95,7 +93,7 @@ class Block:
         return block
 
     def add(self, text: str) -> None:
-        self.texts.append(text[:KEPT])
+        self.texts.append(text if self.kind == "body" else text[:KEPT])
         self.size += len(text)
         if self.kind == "traceback":
             bare = _bare(text)
@@ -104,15 +102,18 @@ class Block:
             elif _LAST.match(bare):
                 self.named = True
         elif self.kind in ("rpc", "body"):
-            self.depth += text.count("{") + text.count("[") - text.count("}") - text.count("]")
+            bare = _QUOTED.sub("", text) if self.kind == "body" else text
+            self.depth += bare.count("{") + bare.count("[") - bare.count("}") - bare.count("]")
             over = text.strip() == ">" if self.kind == "rpc" else self.depth <= 0
             self.complete = over and len(self.texts) > 1
 
     def takes(self, line: str, said: Read) -> bool:
         """Add the line if it belongs here; say whether it did."""
-        if len(self.texts) >= BLOCK_LINES or self.size > BLOCK_SIZE or len(said.lines) > 1:
+        if len(self.texts) >= BLOCK_LINES or self.size > BLOCK_SIZE:
             return False
-        text = said.text
+        if len(said.lines) > 1 and self.kind != "body":
+            return False
+        text = said.lines[0] if len(said.lines) == 1 else line
         own = self.margin and line.startswith(self.margin) and "ERROR launch: " not in line
         if not own and not self._belongs(text, said):
             return False
@@ -131,10 +132,11 @@ class Block:
                 return not text.strip() or text[:1] in " \t[^~" or bool(_LAST.match(text))
             return bool(_CONTINUED.match(text)) and said.level in (0, self.level)
         if _TRACEBACK.search(text):
-            return False
+            if self.kind == "exception" and self.texts[-1].endswith(":"):
+                self.kind = "traceback"  # "ERROR: Exception:", and then what it was
+            return self.kind == "traceback"
         if self.kind == "exception":
-            continued = bool(text.strip()) and _CONTINUED.match(text)
-            return bool(continued) and said.level in (0, self.level)
+            return bool(_CONTINUED.match(text)) and said.level in (0, self.level)
         return text[:1] in _WITHIN or bool(_CONTINUED.match(text))
 
     def _chains(self) -> bool:
@@ -149,8 +151,17 @@ class Block:
             verdict = verdict_of(table, self.level, "\n".join(self.texts))
         if verdict is None:
             return None
-        evidence = tuple(line for line in self._shown() if line.strip())
-        return Fault(verdict.kind, verdict.fatal, evidence, self.number, verdict.advice)
+        return Fault(verdict.kind, verdict.fatal, self.evidence(), self.number, verdict.advice)
+
+    def evidence(self) -> tuple[str, ...]:
+        """The lines as they came; of many the first and the last."""
+        return tuple(line for line in self._shown() if line.strip())
+
+    def entry(self) -> Read | None:
+        """The entry of a structured log that the lines make; None if they are no such thing."""
+        if self.kind != "body" or (said := entry("\n".join(self.texts))) is None:
+            return None
+        return said if said.level else Read(self.level, said.lines, said.log)
 
     def _shown(self) -> list[str]:
         raw = self.raw if len(self.raw) > 1 else [self.raw[0], *self.texts[1:]]
@@ -185,14 +196,19 @@ class Block:
 
     def _went_on(self, table: Table, head: str, after: str) -> bool:
         """Whether the writer went on: it warned, says that it tries again, or Python ignored it."""
-        if self.level == WARNING or goes_on(table, head):
+        if 0 < self.level <= WARNING or goes_on(table, head):
             return True
         before = read(self.before) if self.before else None
         if before and _GOES_ON_AFTER.search(before.text):
             return True
         if before and before.level <= WARNING and goes_on(table, before.text):
             return True
-        if before and 0 < before.level <= WARNING and FAILED.search(before.text + ":"):
+        if (
+            before
+            and self.level < ERROR
+            and 0 < before.level <= WARNING
+            and is_failure(before.text)
+        ):
             return True
         return bool(after) and goes_on(table, after)
 

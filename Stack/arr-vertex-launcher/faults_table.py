@@ -26,7 +26,7 @@ _FIELDS: dict[str, type] = {
 }  # fmt: skip
 # What a class is known by. A class has at least one of them.
 _NAMES = ("reasons", "statuses", "exceptions")
-_PATTERNS = ("decides", "announces", "says", "hints")
+_PATTERNS = ("decides", "announces", "says", "hints", "guesses")
 _OPTIONAL = ("http", "advice_for", *_NAMES, *_PATTERNS)
 
 
@@ -88,6 +88,7 @@ class Table:
     announces: ByWord
     says: ByWord
     hints: ByWord
+    guesses: ByWord
 
     @classmethod
     def load(cls, path: Path) -> Table:
@@ -203,10 +204,12 @@ class _Reader:
         for name, kind in kinds.items():
             where = f"[{name}] {key}"
             for text in self.strings(where, raw[name].get(key, [])):
-                needs = plain_part(text)
-                word = max((word for word in words if word in needs), key=len, default="")
-                if not word:
-                    self.fail(where, f"{text!r} has none of `words` in its plain part {needs!r}")
+                having = [run for run in plain_runs(text) if any(word in run for word in words)]
+                if not having:
+                    plain = plain_part(text)
+                    self.fail(where, f"{text!r} has none of `words` in its plain part {plain!r}")
+                needs = max(having, key=len)
+                word = max((word for word in words if word in needs), key=len)
                 pattern = Pattern(kind, rank, needs, self.expression(where, text))
                 found.setdefault(word, []).append(pattern)
                 rank += 1
@@ -227,9 +230,14 @@ class _Reader:
 
 
 def plain_part(expression: str) -> str:
-    """Return the longest text that every match of the expression contains.
+    """Return the longest text that every match of the expression contains."""
+    return max(plain_runs(expression), key=len)
 
-    It is what lies outside of groups and sets and is not optional; empty if `|` leaves a choice.
+
+def plain_runs(expression: str) -> list[str]:
+    """Return the texts that every match of the expression contains.
+
+    They are what lies outside of groups and sets and is not optional; empty if `|` leaves a choice.
     """
     runs, run, depth, at = [], "", 0, 0
     while at < len(expression):
@@ -243,17 +251,17 @@ def plain_part(expression: str) -> str:
         elif char == "[":
             at = expression.find("]", at + 2)
             if at < 0:
-                return ""
+                return [""]
         elif char == "(":
             depth += 1
         elif char == ")":
             depth -= 1
         elif char == "|" and depth == 0:
-            return ""
+            return [""]
         elif char == "{":
             at = expression.find("}", at)
             if at < 0:
-                return ""
+                return [""]
         elif char not in ".^$?|":
             literal = char
         optional = expression[at + 1 : at + 2] in ("?", "{")
@@ -263,4 +271,4 @@ def plain_part(expression: str) -> str:
             runs.append(run)
             run = ""
         at += 1
-    return max((*runs, run), key=len)
+    return [*runs, run]

@@ -77,6 +77,69 @@ def test_entries_of_cloud_logging(table: faults.Table, entry: dict[str, object])
 
 
 @pytest.mark.parametrize(
+    "head",
+    [
+        "[E ProcessGroupNCCL.cpp:475] ", "2026-11-22 10:00:00.1: E a/b/cuda_driver.cc:271] ",
+        "2026-11-22 10:00:00.123 | ERROR    | train:main:12 - ", "FATA[0003] ", "#12 7.813 ERROR: ",
+        "[ERROR|trainer.py:2078] 2026-11-22 10:00:00,123 >> ", "[pod/trainer-0/main] ",
+        "ERROR\t2026-11-22 10:00:00 -0500\tworkerpool0-0\t", "trainer-1  | ",
+        "2026-11-22 [error    ] ",
+    ],
+)  # fmt: skip
+def test_heads_of_other_loggers(table: faults.Table, head: str) -> None:
+    assert of(table, head + QUOTA) == ("quota", True)
+
+
+def test_standard_error_is_not_an_error(table: faults.Table) -> None:
+    """Vertex AI calls ERROR whatever a container writes to its standard error."""
+    words = "--on-timeout: what to do when the connection timed out"
+    assert of(table, f"ERROR {words}") == ("network", True)
+    assert of(table, f"ERROR\t2026-11-22 10:00:00 -0500\tworkerpool0-0\t{words}") is None
+    assert of(table, json.dumps({"severity": "ERROR", "textPayload": words})) is None
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_log_within_an_entry(table: faults.Table, indent: int | None) -> None:
+    log = "\n".join(["step 1", *TRACEBACK, "torch.OutOfMemoryError: CUDA out of memory."])
+    entry = {"insertId": "x", "severity": "ERROR", "textPayload": log}
+    (fault,) = faults.judge(table, json.dumps(entry, indent=indent).split("\n"))
+    assert (fault.kind.name, fault.fatal, fault.line) == ("oom", True, 1)
+    entry["severity"] = "WARNING"
+    assert of(table, *json.dumps(entry, indent=indent).split("\n")) == ("oom", False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"OOMKilled": false, "Error": "",', "preempted=False oom=False exit_code=0 error=None",
+        'chaos: injecting fault "quota exceeded" into the client', "    raise QuotaExceeded(x)",
+        "'name': 'stockout',", "Timeout: 503s", "handlers: ResourceExhausted, Preempted",
+    ],
+)  # fmt: skip
+def test_what_only_names_a_fault_is_none(table: faults.Table, line: str) -> None:
+    fault = faults.judge_line(table, line)
+    assert fault is None or not fault.fatal
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (f"{QUOTA}. The job will not be retried.", "quota"),
+        ("Cluster is preempted. The job will not be recovered.", "preempted"),
+        ("errors=0 warnings=3 quota exceeded", "quota"),
+    ],
+)
+def test_words_that_are_taken_back(table: faults.Table, line: str, name: str) -> None:
+    assert of(table, line) == (name, True)
+
+
+def test_a_guess_needs_the_level(table: faults.Table) -> None:
+    words = "the certificate of the proxy is odd"
+    assert of(table, f"ERROR {words}") == ("network", True)
+    assert of(table, words) is None
+
+
+@pytest.mark.parametrize(
     "line",
     [
         f"INFO {QUOTA}", f"WARNING:agent:{QUOTA}", f"{QUOTA}; retrying in 5 s",
@@ -168,6 +231,18 @@ def test_an_interrupted_program_has_no_fault(table: faults.Table) -> None:
     assert of(table, *TRACEBACK, "KeyboardInterrupt") is None
 
 
+def test_an_exception_before_its_traceback(table: faults.Table) -> None:
+    """As pip prints them: `ERROR: Exception:`, and then what it was."""
+    log = ["#0 297.0 ERROR: Exception:", *(f"#0 297.0 {line}" for line in TRACEBACK),
+           "#0 297.0 ConnectionResetError: reset"]  # fmt: skip
+    assert [fault.kind.name for fault in faults.judge(table, log)] == ["network"]
+
+
+def test_a_traceback_written_into_one_line(table: faults.Table) -> None:
+    line = " ".join([*TRACEBACK, "requests.exceptions.ReadTimeout: no answer"])
+    assert of(table, line) == ("network", True)
+
+
 def test_a_traceback_that_is_cut_off_swallows_nothing(table: faults.Table) -> None:
     found = faults.judge(table, [*TRACEBACK, "the program says something else", QUOTA])
     assert [fault.kind.name for fault in found] == ["python_exception", "quota"]
@@ -210,6 +285,8 @@ NASTY = [
     "code = " * 5_000, "error " + "1" * 40_000, "A_" * 20_000, "error " + "a." * 20_000,
     "quota " * 6_000, "2026-11-22 " * 4_000 + "error", "\x1b[" * 20_000 + "error",
     "image '" * 5_000, "Permission '" * 3_000, 'level="error' * 4_000, '{"message":' * 4_000 + "}",
+    "error ] 5" * 5_000, "error=false " * 4_000, "not " * 9_000 + "retrying", "#1 1.1 " * 6_000,
+    '"textPayload": "' * 3_000, 'error "a b' * 4_000, "Traceback (most recent call last): " * 1_500,
     "error\\n" * 6_000, "|" * 40_000 + "error", "does not have " * 3_000, "--error-a " * 4_000,
 ]  # fmt: skip
 
@@ -228,6 +305,28 @@ def test_lines_of_ten_megabytes_are_judged_by_their_ends(table: faults.Table) ->
     assert of(table, filler + " error: " + QUOTA) == ("quota", True)
     assert of(table, "x" * 5_000_000 + QUOTA + "x" * 5_000_000) is None
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("unit", ["failed to pull ", "quota exceeded ", '"message": "', "ERROR "])
+def test_a_megabyte_of_near_matches(table: faults.Table, unit: str) -> None:
+    started = time.perf_counter()
+    faults.judge_line(table, (unit * (1_000_000 // len(unit) + 1))[:1_000_000])
+    assert time.perf_counter() - started < 1.5
+
+
+def test_entries_within_entries_end(table: faults.Table) -> None:
+    line = QUOTA
+    for _ in range(8):
+        line = json.dumps({"severity": "ERROR", "textPayload": f"{line}\nstep 1"})
+    started = time.perf_counter()
+    faults.judge_line(table, line)
+    faults.judge_line(table, '{"error":' + "[" * 15_000 + "}")
+    assert time.perf_counter() - started < 1.5
+
+
+@pytest.mark.parametrize("log", [[], [""], ["\x00" * 10_000], ["\ufffd" * 10_000, "\x1b[31"]])
+def test_garbage_is_no_fault(table: faults.Table, log: list[str]) -> None:
+    assert faults.judge(table, log) == []
 
 
 def test_memory_is_bounded_whatever_comes(table: faults.Table) -> None:

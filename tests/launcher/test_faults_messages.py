@@ -1,8 +1,12 @@
 """Real messages, by class, and lines that only look alarming: how many are told apart.
 
-`messages/` is what the table was written from; `messages/later/` was collected after it in three
-parts, each measured before anything was changed for it: 127 of 146 got their class, then 66 of 78,
-then 46 of 48; 93 of the 96 benign ones among them were passed by.
+`messages/` is what the table was written from. Every other folder was collected after it, and
+measured once before anything was changed for it:
+
+    later    239 of 272, 93 of its 96 benign ones passed by (three parts)
+    third    300 of 342, 137 of its 142 benign ones passed by
+    fourth   282 of 306, 131 of its 138 benign ones passed by
+    fifth    74 of 82, all 30 benign ones passed by
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from small_stack import TOP
 from arr.jobs.fault_table import FaultTable, load
 
 MESSAGES = Path(__file__).parent / "messages"
+FOLDERS = [MESSAGES, *(MESSAGES / name for name in ("later", "third", "fourth", "fifth"))]
 BAR = 0.95
 
 
@@ -39,13 +44,14 @@ def found(table: FaultTable, message: str) -> str:
 
 
 def test_there_are_enough_of_each(table: FaultTable) -> None:
-    counts = Counter(name for name, _ in collected(MESSAGES))
-    assert set(counts) == {*table.kinds, "none"}
-    assert min(counts.values()) >= 12
-    assert counts["none"] >= 60
+    for folder in (MESSAGES, MESSAGES / "third", MESSAGES / "fourth"):
+        counts = Counter(name for name, _ in collected(folder))
+        assert set(counts) == {*table.kinds, "none"}
+        assert min(counts.values()) >= 12
+        assert counts["none"] >= 60
 
 
-@pytest.mark.parametrize("folder", [MESSAGES, MESSAGES / "later"], ids=["first", "later"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_failures_are_told_from_what_only_looks_alarming(table: FaultTable, folder: Path) -> None:
     judged = [(name, found(table, message)) for name, message in collected(folder)]
     right = sum(name != "none" and got != "none" for name, got in judged)
@@ -53,12 +59,21 @@ def test_failures_are_told_from_what_only_looks_alarming(table: FaultTable, fold
     assert right / sum(name != "none" for name, _ in judged) >= BAR, "fatal: recall"
 
 
-@pytest.mark.parametrize("folder", [MESSAGES, MESSAGES / "later"], ids=["first", "later"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_no_benign_line_ends_a_run(table: FaultTable, folder: Path) -> None:
+    benign = [message for name, message in collected(folder) if name == "none"]
+    assert [message for message in benign if found(table, message) != "none"] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_each_class_is_recognised(table: FaultTable, folder: Path) -> None:
     judged = [(name, found(table, message), message) for name, message in collected(folder)]
     wrong = [f"{name} -> {got}: {message[:120]!r}" for name, got, message in judged if name != got]
     for kind in table.kinds:
         right = sum(name == got == kind for name, got, _ in judged)
-        assert right / sum(name == kind for name, _, _ in judged) >= 0.9, wrong
-        assert right / max(1, sum(got == kind for _, got, _ in judged)) >= 0.9, wrong
+        for all_of_them in (
+            sum(name == kind for name, _, _ in judged),
+            sum(got == kind for _, got, _ in judged),
+        ):
+            assert all_of_them - right <= max(1, all_of_them // 10), wrong
     assert len(wrong) / len(judged) <= 1 - BAR, wrong
