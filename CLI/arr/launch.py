@@ -27,7 +27,7 @@ from arr.events import (
     RunQueued,
 )
 from arr.exclusive import only_one
-from arr.jobs import follow, queue
+from arr.jobs import follow, queue, watched
 from arr.jobs.submit import submit
 from arr.planning import Plan, make_plan, open_registry, planned
 from arr.process import Children
@@ -66,6 +66,9 @@ def launch(
             emit(planned(make_plan(project, found, options.images), clock()))
         return 0
     doctor.require(project)
+    launcher = None
+    if options.run:
+        launcher = watched.launcher(project.commit, project.arr_folder / "launcher")
     with (
         only_one(project.arr_folder / "launch.lock", lambda who: _say_waiting(who, emit, clock)),
         open_registry(project, start=True) as registry,
@@ -88,7 +91,7 @@ def launch(
     if run is None:
         return 0
     emit(RunQueued(at=clock(), run=run.id, image=run.reference, folder=run.folder))
-    queue.start_agent(project.root)
+    queue.start_agent(project.root, launcher)
     if options.detach:
         return 0
     return watch(project, run.id, emit)

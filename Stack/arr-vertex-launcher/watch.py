@@ -60,7 +60,7 @@ class Watch:
         events: queue.SimpleQueue[Event],
         clock: Clock = time.monotonic,
     ) -> None:
-        self._options, self._agent, self._output = options, agent, output
+        self._options, self._table, self._agent, self._output = options, table, agent, output
         self._events, self._clock = events, clock
         self._started = self._heard = self._looked = clock()
         self._beat = self._started + options.heartbeat
@@ -122,7 +122,7 @@ class Watch:
             return
         self._class = finding.fault.kind.name
         if not finding.fatal:
-            self._output.say(watch_report.failed_run(finding.fault))
+            self._output.say(watch_report.failed_run(finding.fault, self._table))
             return
         self._output.say(watch_report.banner(finding.fault, self._lines.recent))
         self._stop(End("fault", finding.fault.kind.exit_code, "a fatal fault: " + self._class))

@@ -6,10 +6,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from watch_dull import DIGITS, LONGEST, SIZE, Dull, shapes_of
+from watch_dull import KEPT, Dull, Shapes, cut, shapes_of
 
-KEPT = 16 * 1024
-"""Bytes of a line's start, and of its end, that are looked at: of a longer one the rest is not."""
 CONTEXT = 50
 """Lines that are shown when the agent is ended."""
 BEFORE = 10
@@ -30,13 +28,6 @@ def text_of(line: bytes) -> str:
 def states_of(line: bytes) -> list[str]:
     """Return what stood in a line: a progress bar rewrites it with carriage returns."""
     return [part.rstrip() for part in text_of(line).split("\r") if part] or [""]
-
-
-def cut(line: bytes) -> bytes:
-    """Return a line, or the start and the end of a long one."""
-    if len(line) <= 2 * KEPT:
-        return line
-    return line[:KEPT] + b" [...] " + line[-KEPT:]
 
 
 class Unfinished:
@@ -77,9 +68,7 @@ class Lines:
     def __init__(
         self, triggers: Iterable[bytes], numbers: Iterable[bytes], look: Callable[[bytes], int]
     ) -> None:
-        words = {word.translate(None, DIGITS) for word in triggers}
-        self._trigger = re.compile(b"|".join(map(re.escape, sorted(words))))
-        self._hit: dict[bytes, bool] = {}
+        self._shapes = Shapes(triggers)
         self._dull = Dull(numbers)
         self._look = look
         self._near = 0  # so many of the next lines may matter
@@ -116,15 +105,15 @@ class Lines:
     def _whole(self, block: bytes) -> None:
         """Take in lines that are whole, without the last one's end."""
         shapes = shapes_of(block)
-        hits = self._hits(shapes)
-        if not (self._near or self._wanted or any(hits)):
+        hits = self._shapes.with_trigger(shapes)
+        if not (hits or self._near or self._wanted):
             # The usual case, and the one that must be fast: nothing here but the last lines counts.
             last = block.rsplit(b"\n", CONTEXT)[-CONTEXT:]
             self.recent.extend(map(cut, last))
             self._unlooked = min(CONTEXT, self._unlooked + len(last))
             return
-        for line, shape, hit in zip(block.split(b"\n"), shapes, hits, strict=True):
-            self._one(cut(line), shape, hit)
+        for line, shape in zip(block.split(b"\n"), shapes, strict=True):
+            self._one(cut(line), shape, shape in hits)
 
     def _one(self, line: bytes, shape: bytes, hit: bool) -> None:
         self.recent.append(line)
@@ -145,17 +134,3 @@ class Lines:
         self._wanted = max(self._wanted - 1, self._look(line))
         if not self._wanted:
             self._dull.add(shape, line)
-
-    def _hits(self, shapes: list[bytes]) -> list[bool]:
-        """Whether each line has a trigger. What is found of a shape is remembered."""
-        known = self._hit
-        if len(known) > SIZE:
-            known.clear()
-        new = [shape for shape in shapes if shape not in known]
-        for shape in new:
-            known[shape] = bool(self._trigger.search(cut(shape)))
-        hits = [known[shape] for shape in shapes]
-        for shape in new:
-            if len(shape) > LONGEST:
-                known.pop(shape, None)
-        return hits

@@ -5,12 +5,13 @@ The rule. A line is read in the place where it stands:
 1. *The agent's own lines* (its start, its polling, a traceback that nobody caught): a fatal fault
    ends the agent.
 2. *A failed job*: what follows "Error running job:", "Terminating job" or "encountered an issue
-   while starting Docker", or an "arr: run ID failed: ..." line. The run counts as failed.
-   The agent goes on if the job had started (what fails then is the training), if the fault is the
-   run's own doing (python_exception, oom, preempted), or if it has no class. Any other class is
-   about the place that the next job goes to as well: the project, the
-   region, the registry, the service. W&B's agent never tries a failed item again, and it would turn
-   the whole queue into failed items within seconds; so there the first one ends it.
+   while starting Docker". The run counts as failed. The agent goes on if the job had started (what
+   fails then is the training), if the fault is the run's own doing (python_exception, oom,
+   preempted), or if it has no class. Any other class is about the place that the next job goes to
+   as well: the project, the region, the registry, the service. W&B's agent never tries a failed
+   item again, and it would turn the whole queue into failed items within seconds; so there the
+   first one ends it. `arr`'s local agent says "arr: run ID failed: ...", with the class in front if
+   it found one: its runs are each for themselves, and it always goes on.
 3. *A question that failed* ("Error getting status for job"): the agent asks again in ten seconds,
    so nothing has happened, until it was so QUESTIONS times in a row.
 4. *A queue item*, which the agent prints when it takes one (a user's text), and what the patch says
@@ -43,7 +44,7 @@ TRIGGERS = (b"launch:", b"arr: run ")
 
 # `wandb: ERROR launch: Error running job: ...`: every line of a message has all before `launch:`.
 _AGENT = re.compile(r"^((?:wandb: )?(?:(?:WARNING|ERROR) )?)launch: (.*)$")
-# Any other agent: `arr: run ID taken`, `arr: run ID succeeded`, `arr: run ID failed: words`.
+# arr's own: `arr: run ID taken`, `arr: run ID succeeded`, `arr: run ID failed: [CLASS: ]words`.
 _ARR = re.compile(r"^arr: run (\S+) (taken|succeeded|failed)(?:: (.*))?$")
 _STATUS = re.compile(r"\brunning (\d+) out of a maximum of (?:\d+|inf) jobs")
 _TAKEN = re.compile(r"Launch agent received job:")
@@ -172,14 +173,16 @@ class Reader:
                 del self._outcomes[next(iter(self._outcomes))]
 
     def _run(self, what: str, words: str, now: float) -> None:
-        """Read what another agent than W&B's says of a run."""
+        """Read what arr's own agent says of a run."""
         if what == "taken":
             self._runs.take(now)
         elif what == "succeeded":
             self._runs.end(Outcome.SUCCEEDED, now)
         else:
             self._runs.end(Outcome.FAILED, now)
-            self._of_job(faults.judge_line(self._table, f"ERROR {words}"))
+            kind = self._table.kinds.get(words.partition(": ")[0])
+            fault = kind and faults.Fault(kind, True, (words,), 1, kind.advice)
+            self._of_job(fault or faults.judge_line(self._table, f"ERROR {words}"), started=True)
 
     def _in_item(self, text: str) -> bool:
         """Whether the line is one of a queue item: indented, or its first or (empty) last one."""

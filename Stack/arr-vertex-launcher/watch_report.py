@@ -44,10 +44,15 @@ def banner(fault: faults.Fault, context: Iterable[bytes]) -> str:
     return "".join(line(text) for text in words)
 
 
-def failed_run(fault: faults.Fault) -> str:
-    """Say why a run failed, when the agent goes on."""
-    evidence = _short(fault.evidence[-1]) if fault.evidence else fault.kind.meaning
-    return line(f"a run failed: {fault.kind.name}: {evidence}; the agent goes on")
+def failed_run(fault: faults.Fault, table: faults.Table) -> str:
+    """Say why a run failed, when the agent goes on: by the last line that says it by itself."""
+    last = fault.evidence[-1] if fault.evidence else fault.kind.meaning
+    for text in reversed(fault.evidence):
+        alone = faults.judge_line(table, text)
+        if alone and alone.kind is fault.kind:
+            last = text
+            break
+    return line(f"a run failed: {fault.kind.name}: {_short(last)}; the agent goes on")
 
 
 def heartbeat(runs: Runs, seconds: float, now: float) -> str:

@@ -79,6 +79,32 @@ def test_a_file_that_cannot_be_read(arr: Callable[..., Done], clone: Path, name:
     assert name in done.err
 
 
+def test_standard_input_that_is_closed(
+    arr: Callable[..., Done], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    done = arr(clone, "faults", "explain", "-")
+    assert (done.code, "standard input is closed" in done.err) == (2, True)
+
+
+def test_what_is_no_text_does_no_harm_to_a_terminal(arr: Callable[..., Done], clone: Path) -> None:
+    fault = b"\x1b[31mResourceExhausted: 429 \x1b]0;title\x07quota\x1b[0m\x00"
+    every_byte = bytes(range(256)) * 100
+    (clone / "agent.log").write_bytes(every_byte + b"\n" + fault + b" x" * 50_000 + b"\n")
+    done = arr(clone, "faults", "explain", "agent.log")
+    assert done.out.startswith("quota: ")
+    assert all(c.isprintable() or c in "\n\t" for c in done.out)
+    assert max(map(len, done.out.splitlines())) < 1100
+
+
+def test_a_line_without_end_is_read_in_pieces(
+    arr: Callable[..., Done], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arr.cli.commands.faults.PIECE", 100)
+    (clone / "agent.log").write_bytes(b"x" * 1000)
+    assert len(arr(clone, "faults", "explain", "agent.log", "--each-line").out.splitlines()) == 10
+
+
 def test_the_classes(arr: Callable[..., Done], clone: Path) -> None:
     out = arr(clone, "faults", "list").out
     assert len(out.splitlines()) == 14

@@ -11,8 +11,9 @@ import pytest
 from arr.errors import RunError, UsageError
 from arr.events import Event, RunFinished, RunLog, RunStarted
 from arr.exclusive import is_held, only_one
-from arr.jobs import agent, follow, queue
+from arr.jobs import follow, queue
 from arr.jobs import spec as specs
+from arr.jobs.agent import Agent
 from arr.jobs.spec import RunSpec
 from arr.registry.content import ImageConfig
 from arr.state import Run, State
@@ -104,7 +105,9 @@ def test_a_running_run_without_an_agent_is_lost_at_once(state: State, tmp_path: 
 def test_a_queued_run_waits_for_its_agent_with_patience(state: State, tmp_path: Path) -> None:
     enqueue(state, tmp_path, "a")
     script = Script(*[lambda: None] * 1000)
-    assert script.follow(state, tmp_path, "a").status == "lost"
+    ended = script.follow(state, tmp_path, "a")
+    assert ended.status == "lost"
+    assert "no agent took it up" in ended.fault
     assert script.now - 100.0 >= follow.PATIENCE
 
 
@@ -141,7 +144,7 @@ def test_a_run_whose_folder_is_gone(state: State, tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(RunError, match="the log of the run a cannot be read"):
         follow.follow(state, tmp_path, "a", lambda event: None)
-    agent.work_off(tmp_path, threading.Event(), lambda: 5.0)
+    Agent(tmp_path, threading.Event(), lambda: 5.0).work_off()
     lost = state.run("a")
     assert lost is not None
     assert lost.status == "failed"
@@ -149,7 +152,7 @@ def test_a_run_whose_folder_is_gone(state: State, tmp_path: Path) -> None:
 
 
 def test_an_agent_that_finds_nothing_ends(state: State, tmp_path: Path) -> None:
-    agent.work_off(tmp_path, threading.Event(), lambda: 5.0)
+    Agent(tmp_path, threading.Event(), lambda: 5.0).work_off()
     assert not queue.agent_works(tmp_path)
 
 
@@ -159,7 +162,7 @@ def test_an_agent_settles_what_another_left_behind(state: State, tmp_path: Path)
     stopping = threading.Event()
     stopping.set()
     enqueue(state, tmp_path, "b")
-    agent.work_off(tmp_path, stopping, lambda: 5.0)
+    Agent(tmp_path, stopping, lambda: 5.0).work_off()
     assert {run.id: run.status for run in state.runs()} == {"a": "lost", "b": "queued"}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,26 @@ def test_a_traceback_that_ends_the_agent_is_a_fault() -> None:
     assert done.last["class"] == "python_exception"
     assert done.last["end"] == "fault"
     assert done.code == done.last["exit_code"] != 1
+
+
+@pytest.mark.parametrize(("lines", "name"), [
+    ('Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nKeyError: 3\n',
+     "python_exception"),
+    ('Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nKeyError: 3',
+     "python_exception"),
+    ('{\n  "error": {\n    "code": 429,\n    "message": "Quota exceeded",\n'
+     '    "status": "RESOURCE_EXHAUSTED"\n  }\n}\n', "quota"),
+])  # fmt: skip
+def test_a_message_without_a_next_line_is_judged_once_it_is_quiet(lines: str, name: str) -> None:
+    done = watch(f"printf '%s' '{lines}'; exec sleep 60")
+    assert (done.last["class"], done.last["end"]) == (name, "fault")
+    assert done.seconds < 10
+
+
+def test_a_message_that_is_quiet_for_less_than_a_second_is_judged_as_a_whole() -> None:
+    head = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n'
+    done = watch(f"printf '%s' '{head}'; sleep 0.4; echo '{QUOTA}'; exec sleep 60")
+    assert done.last["class"] == "quota"
 
 
 def test_a_line_of_ten_megabytes_passes_whole_and_both_of_its_ends_are_read(tmp_path: Path) -> None:
@@ -260,22 +282,50 @@ def test_closed_standard_streams_are_no_trouble(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
-def test_a_burst_of_200000_lines_loses_none_in_bounded_memory(tmp_path: Path) -> None:
-    code = 'for i in range(200000): print(f"step {i} loss {i / 7:.4f} token {i % 91}")'
+# The most memory that any of a command's processes had, without what pytest itself has.
+MEMORY = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def alike(number: int) -> str:
+    return f"step {number} loss {number / 7:.4f} token {number % 91}\n"
+
+
+def different(number: int) -> str:
+    return "-".join(chr(97 + int(digit)) for digit in str(number)) * 3 + "\n"
+
+
+def without_end(_number: int) -> str:
+    return "x" * 100
+
+
+@pytest.mark.parametrize("words", [alike, different, without_end])
+def test_a_burst_of_200000_lines_loses_none_in_bounded_memory(
+    tmp_path: Path, words: Callable[[int], str]
+) -> None:
+    text = "".join(map(words, range(200_000)))
+    (tmp_path / "text").write_text(text)
+    agent = ("--", "cat", tmp_path / "text")
     with (tmp_path / "out").open("wb") as out:
-        process = begin("sh", "-c", f"exec {sys.executable} {WATCH} -- {python(code)}", stdout=out)
-        process.stderr.close()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    lines = (tmp_path / "out").read_text().splitlines()
-    assert process.returncode == 0
-    assert lines[:-2] == [f"step {i} loss {i / 7:.4f} token {i % 91}" for i in range(200000)]
-    assert used.ru_maxrss < 80 * 1024
+        done = finish(
+            begin(sys.executable, "-c", MEMORY, sys.executable, WATCH, *agent, stdout=out), 0
+        )
+    assert done.code == 0
+    written = (tmp_path / "out").read_text()
+    assert written.startswith(text)
+    summary, last = written[len(text) :].strip().split("\n")
+    assert summary.startswith("arr-watch: ended: ")
+    assert json.loads(last)["end"] == "agent"
+    assert int(done.err) < 40 * 1024
 
 
 def test_a_fault_in_the_middle_of_a_burst_is_found() -> None:
     code = f'print("step 1\\n" * 60000 + "{QUOTA}\\n" + "step 2\\n" * 60000)'
-    done = watch(f"{python(code)}; sleep 60")
+    done = watch(f"trap '' TERM; {python(code)}; sleep 60", "--grace", "2")
     assert done.code == QUOTA_CODE
     assert done.agents.count(b"\n") == 120002
 

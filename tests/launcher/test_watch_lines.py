@@ -11,8 +11,8 @@ from watched import LAUNCHER
 
 sys.path.insert(0, str(LAUNCHER))
 
-from watch_dull import Dull
-from watch_lines import AFTER, BEFORE, CONTEXT, KEPT, Lines, states_of, text_of
+from watch_dull import KEPT, LONGEST, Dull, Shapes, shapes_of
+from watch_lines import AFTER, BEFORE, CONTEXT, Lines, states_of, text_of
 
 TRIGGERS = (b"fault", b"code 7")
 
@@ -109,3 +109,26 @@ def test_terminal_escapes_and_bytes_that_are_no_text_are_taken_off() -> None:
 def test_every_state_of_a_progress_bar_is_read() -> None:
     assert states_of(b"10 %\r20 %\rfailed\r") == ["10 %", "20 %", "failed"]
     assert states_of(b"") == [""]
+
+
+ALIKE = st.sampled_from([b"Step 1", b"step 22", b"STEP ", b"", b"7", b"other"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ALIKE, min_size=1))
+def test_lines_have_one_shape_if_only_capitals_and_digits_differ(lines: list[bytes]) -> None:
+    without = [line.lower().translate(None, b"0123456789") for line in lines]
+    assert shapes_of(b"\n".join(lines)) == without
+
+
+def test_which_shapes_have_a_trigger_whether_they_are_remembered_or_not() -> None:
+    shapes = Shapes([b"fault", b"code 7"])
+    for _ in range(3):
+        assert shapes.with_trigger([b"step", b"a fault", b"code ", b"step"]) == {
+            b"a fault", b"code ",
+        }  # fmt: skip
+        assert shapes.with_trigger([b"step", b"a fault"]) == {b"a fault"}
+        assert shapes.with_trigger([b"step", b"step"]) == set()
+        for length in (LONGEST, LONGEST + 1, 100_000):
+            long = b"x" * length
+            assert shapes.with_trigger([long, b"fault" + long]) == {b"fault" + long}

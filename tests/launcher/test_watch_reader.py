@@ -186,11 +186,32 @@ def test_a_failure_right_after_a_failed_run_is_the_agents_own() -> None:
     assert agent.stops() == [("python_exception", False), ("quota", True)]
 
 
-def test_other_agents_tell_their_runs_in_lines_of_their_own() -> None:
+def test_arrs_own_agent_tells_its_runs_in_lines_of_their_own() -> None:
     agent = Agent().says("arr: run r1 taken\narr: run r1 succeeded\narr: run r2 taken\n")
     assert (agent.runs.taken, agent.runs.ended[Outcome.SUCCEEDED], agent.runs.running) == (2, 1, 1)
     agent.says("arr: run r2 failed: killed by SIGKILL\n")
     assert agent.runs.ended[Outcome.FAILED] == 1
+
+
+@pytest.mark.parametrize(("words", "name"), [
+    (QUOTA, "quota"),
+    ("oom: the words of the run", "oom"),
+    ("network: python_exception: x", "network"),
+    ("out of memory: the kernel killed it; use a smaller batch, or a machine with more", "oom"),
+    ("python_exception: ValueError: no such digit", "python_exception"),
+])  # fmt: skip
+def test_a_failed_run_of_arrs_own_agent_has_a_class_and_never_ends_it(
+    words: str, name: str
+) -> None:
+    agent = Agent().says(f"arr: run r1 taken\narr: run r1 failed: {words}\n")
+    assert agent.stops() == [(name, False)]
+    assert agent.runs.ended[Outcome.FAILED] == 1
+
+
+@pytest.mark.parametrize("words", ["cancelled", "exit code 3: about to fail", "exit code 1"])
+def test_a_failed_run_without_a_class_is_counted_all_the_same(words: str) -> None:
+    agent = Agent().says(f"arr: run r1 taken\narr: run r1 failed: {words}\n")
+    assert (agent.stops(), agent.runs.ended[Outcome.FAILED]) == ([], 1)
 
 
 def test_the_agents_own_count_settles_what_went_unsaid() -> None:

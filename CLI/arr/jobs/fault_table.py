@@ -65,15 +65,21 @@ class FaultTable:
 
 def load(root: Path) -> FaultTable:
     """Load the table of the clone at `root`. Raises ConfigError if it is missing or wrong."""
-    folder = root / FOLDER
-    if not (folder / "faults.py").is_file():
+    if not (root / FOLDER / "faults.py").is_file():
         raise ConfigError(
             f"there is no {FOLDER}/faults.py in {root}",
             "Run it in a clone whose stack has the launcher's image.",
         )
-    judge = _module(folder)
+    return load_from(root / FOLDER)
+
+
+def load_from(folder: Path) -> FaultTable:
+    """Load the table in a launcher's folder, with its judge. Raises ConfigError if it is wrong."""
     try:
+        judge = _module(folder)
         table = judge.Table.load(folder / "faults.toml")
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"{folder}/faults.py cannot be used: {error}", "Correct it.") from error
     except ValueError as error:
         raise ConfigError(str(error), "Correct it there; `arr faults list` checks it.") from error
     return FaultTable(table.kinds, judge, table)

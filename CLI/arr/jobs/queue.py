@@ -12,10 +12,12 @@ from pathlib import Path
 from arr.errors import RunError
 from arr.exclusive import is_held
 from arr.jobs import spec as specs
+from arr.jobs import watched
 from arr.jobs.spec import RunSpec
 from arr.state import Run, State
 
 LOST = "its agent was killed, or the machine went down: how it ended is not known"
+NOT_TAKEN = "no agent took it up: the end of .arr/agent.log may say why; launch it again"
 
 
 def new_id(now: float) -> str:
@@ -58,19 +60,27 @@ def _hand_over(folder: Path, user: str) -> None:
         folder.chmod(0o777)
 
 
-def start_agent(root: Path) -> None:
+def start_agent(root: Path, launcher: Path | None = None) -> None:
     """Start an agent for the clone's queue, on its own: it outlives this command.
+
+    With a `launcher` (watched.launcher) it runs under that one's watch, and judges failures by its
+    table. The lock is the agent's own, not the watch's: whichever of the two is killed, it tells
+    whether anyone is at work.
 
     Harmless when one is at work: the new one waits for it, finds the queue empty, and ends.
     """
     package = Path(__file__).resolve().parents[2]
     inherited = os.environ.get("PYTHONPATH")
     path = f"{package}{os.pathsep}{inherited}" if inherited else str(package)
+    environ = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "arr.jobs.agent", str(root)]
+    if launcher:
+        command = watched.command(launcher, [*command, str(launcher)])
+        environ = watched.environ(launcher, environ)
     with (root / ".arr" / "agent.log").open("ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "arr.jobs.agent", str(root)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root,
-            env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root, env=environ,
+            start_new_session=True,
         )  # fmt: skip
 
 
@@ -94,4 +104,4 @@ def settle_lost(state: State, root: Path, now: float) -> None:
 def settle(state: State, root: Path, run: Run, now: float) -> None:
     """Record the run as lost if no agent is at work; one that ended by itself stays as it is."""
     if not agent_works(root):
-        state.finish_run(run.id, "lost", now, None, LOST)
+        state.finish_run(run.id, "lost", now, None, LOST if run.started else NOT_TAKEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +17,8 @@ from arr.errors import UsageError
 from arr.jobs.fault_table import Fault, Kind, load
 from arr.project import open_project
 
+PIECE = 16 * 2**20
+"""Bytes of a line that are taken at once: a longer one counts as several, and memory is bounded."""
 NONE: dict[str, object] = {"class": "none", "fatal": False, "evidence": [], "advice": ""}
 
 
@@ -37,13 +39,12 @@ def explain(file: str, each_line: bool, as_json: bool) -> int:
     Exit code 0 whether a fault was found or not, 2 if the file cannot be read.
     """
     table = load(open_project({}).root)
-    with _opened(file) as raw:
-        lines = (line.decode("utf-8", "replace").rstrip("\r\n") for line in raw)
-        if each_line:
-            for line in lines:
-                click.echo(json.dumps(_line_json(table.in_line(line))))
-            return 0
-        found = table.in_log(lines)
+    lines = _lines(file)
+    if each_line:
+        for line in lines:
+            click.echo(json.dumps(_line_json(table.in_line(line))))
+        return 0
+    found = table.in_log(lines)
     fault = next((fault for fault in found if fault.fatal), None)
     if as_json:
         options.print_json(_json(fault) if fault else NONE)
@@ -66,18 +67,22 @@ def list_(as_json: bool) -> int:
     return 0
 
 
-@contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
+def _lines(file: str) -> Iterator[str]:
+    """Yield the lines of a log as they come. Raises UsageError where it cannot be read."""
     try:
-        with Path(file).open("rb") as raw:
-            raw.peek(1)
-            yield raw
+        with Path(file).open("rb") if file != "-" else _standard_input() as raw:
+            while line := raw.readline(PIECE):
+                yield line.decode("utf-8", "replace").rstrip("\r\n")
     except OSError as error:
+        name = "standard input" if file == "-" else file
         hint = "Give the file of a log, or - for standard input."
-        raise UsageError(f"{file}: {error.strerror}", hint) from error
+        raise UsageError(f"{name}: {error.strerror}", hint) from error
+
+
+def _standard_input() -> AbstractContextManager[BinaryIO]:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", "Give the file of a log.")
+    return nullcontext(sys.stdin.buffer)
 
 
 def _json(fault: Fault) -> dict[str, object]:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import click
 
 from arr.jobs.fault_table import Fault, FaultTable, Kind
+from arr.jobs.faults import printable
+
+WIDTH = 1000
+"""Characters of a line of evidence that are shown; `--json` has more."""
 
 
 def fault_text(fault: Fault) -> str:
     kind = fault.kind
     retry, block = in_words(kind)
     lines = [f"{click.style(kind.name, bold=True)}: {kind.meaning}", ""]
-    lines += [f"  {line}" for line in fault.evidence]
+    lines += [f"  {_short(printable(line))}" for line in fault.evidence]
     lines += ["", f"what to do: {fault.advice}", f"retry: {retry}; block: {block}"]
     lines += [f"{name}: {url}" for name, url in kind.links.items()]
     return "\n".join(lines)
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH // 2]} [...] {line[-WIDTH // 2 :]}"
 
 
 def nothing_text(spoken: int) -> str:
