@@ -58,6 +58,14 @@ def wait_for_end(processes: list[int]) -> None:
                 os.close(handle)
 
 
+def test_the_run_has_the_key_to_wandb_and_no_file_of_the_clone_does(built: Clone) -> None:
+    key = "k3y" * 14
+    built.environ["WANDB_API_KEY"] = key
+    assert "W&B key of 42 characters" in built.arr("launch").stdout
+    for file in (built.root / ".arr").rglob("*"):
+        assert not file.is_file() or key.encode() not in file.read_bytes(), file
+
+
 @pytest.fixture
 def stuck(built: Clone) -> tuple[Clone, subprocess.Popen[str]]:
     """A launch in the middle of a build that waits for ever."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import secrets
 import signal
@@ -25,7 +26,6 @@ from arr.build.engine import (
     build_args,
     failure,
     options,
-    run_options,
 )
 from arr.errors import BuildError
 from arr.process import answer
@@ -95,10 +95,11 @@ class Buildah:
         self._fetch(container.source, work)
         self.remove(container.name)
         self._create(container.name, container.source.local_name)
+        self._pass(container)
         mounts = [f"{folder}:{path}:rw" for folder, path in container.mounts.items()]
         argv = self._command(
             "run", "--isolation", "chroot", "--network", "host", "--user", container.user,
-            *run_options(container),
+            *options("--env", container.environ),
             *(o for m in mounts for o in ("--volume", m)),
             container.name, "--", *container.command,
         )  # fmt: skip
@@ -118,6 +119,16 @@ class Buildah:
         argv = self._command(
             "from", "--pull=never", "--http-proxy=false", "--name", container, image
         )
+        done = answer(argv)
+        if done.returncode:
+            raise failure(argv, done.returncode, done.stderr.splitlines())
+
+    def _pass(self, container: Container) -> None:
+        """Give it the variables of `passed` that are set here: `run` itself drops bare names."""
+        names = [name for name in container.passed if name in os.environ]
+        if not names:
+            return
+        argv = self._command("config", *(o for n in names for o in ("--env", n)), container.name)
         done = answer(argv)
         if done.returncode:
             raise failure(argv, done.returncode, done.stderr.splitlines())
