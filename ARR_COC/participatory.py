@@ -12,14 +12,16 @@ REACH = 5  # blocks a side of the neighbourhood over which evidence spreads
 
 
 class Participation(nn.Module):
-    """Coupling of block i and question: r_i = spread(sum_j a_j max_{p in i} q_j . v_p).
+    """Coupling of block i and question: r_i = spread(sum_j a_j log s(max_{p in i} q_j . v_p)).
 
     v_p [width] is a glimpse: what a small convolutional network sees at one of the 4 x 4 places of
     a block, together with the block's texture. q_j [width] and a_j >= 0 are the meaning and the
     weight of the j-th word of the question, from the language model's own (frozen) embedding. So a
     block scores for each word that it holds somewhere: the late interaction of ColBERT (Khattab
-    and Zaharia, 2020), here in front of the vision tower. `spread` is one 5 x 5 kernel over the
-    grid: what is asked for need not lie where its name is written.
+    and Zaharia, 2020), here in front of the vision tower. log s, with s the sigmoid, is the
+    logarithm of the chance that the word is there: it makes the sum an AND, as no word that is
+    found makes up for one that is missing. `spread` is one 5 x 5 kernel over the grid: what is
+    asked for need not lie where its name is written.
     """
 
     def __init__(self, embedding: int, width: int = 32) -> None:
@@ -60,7 +62,7 @@ class Participation(nn.Module):
         scale = meaning.shape[-1] ** -0.5
         weight = nn.functional.softplus(self.weight(words)[..., 0]) * query_mask
         match = torch.einsum("ntd,ndyx->ntyx", meaning, glimpses) * scale
-        best = nn.functional.max_pool2d(match, FINE)
+        best = nn.functional.logsigmoid(nn.functional.max_pool2d(match, FINE))
         coupled = torch.einsum("nt,nthw->nhw", weight, best)
         spread: Tensor = self.spread(coupled[:, None])[:, 0]
         return spread

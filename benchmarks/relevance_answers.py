@@ -23,7 +23,7 @@ from ARR_COC.selector import Selector, SelectorConfig
 from ARR_COC.Training import signals, tasks
 from ARR_COC.Training.collate import Batch, collate
 
-_AT_ONCE = 8  # images
+_AT_ONCE = 96  # questions
 _T = TypeVar("_T")
 Key = tuple[str, str, float]
 """Arm, where, budget."""
@@ -148,7 +148,8 @@ def _answered(
             if key[:2] == ("ours", "before"):
                 swapped.setdefault(budget, []).append(_overlap(outcome, batch))
         _say(f"{task} seed {seed}: answered {number + 1}/{len(asked)} batches")
-    images = [batch.images.numpy() + _AT_ONCE * number for number, batch in enumerate(asked)]
+    before = np.cumsum([0, *(len(batch.image_grid_thw) for batch in asked)])
+    images = [batch.images.numpy() + first for batch, first in zip(asked, before, strict=False)]
     return Answers(
         task=task,
         seed=seed,
@@ -173,13 +174,11 @@ def _keys(budgets: Sequence[float]) -> list[Key]:
 def batches(task: str, words: Processor, questions: int) -> list[Batch]:
     """Return test images, the same for all seeds, with at least `questions` questions in all."""
     source = tasks.source(task, "test", 0, 12 if task == "frames" else 8)
+    images = max(1, _AT_ONCE // len(source.example(0).questions))
     made: list[Batch] = []
-    asked, first = 0, 0
-    while asked < questions:
-        examples = [source.example(first + number) for number in range(_AT_ONCE)]
-        made.append(collate(examples, words))
-        asked += len(made[-1].answers)
-        first += _AT_ONCE
+    while sum(len(batch.answers) for batch in made) < questions:
+        numbers = range(len(made) * images, (len(made) + 1) * images)
+        made.append(collate([source.example(number) for number in numbers], words))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 from relevance_answers import Answers
 
-from ARR_COC.Training.atomic import write_json
+from ARR_COC.Training.atomic import write_text
 
 OURS: tuple[str, str] = ("ours", "before")
 BLIND = ("downsample", "uniform", "random", "centre", "salience", "query_blind", "tome")
@@ -214,10 +215,19 @@ def lines(report: Row) -> list[str]:
 
 
 def write(report: Row, file: Path) -> None:
-    """Write the JSON and, beside it, the plot of accuracy against budget."""
+    """Write the JSON, a row a line, and, beside it, the plot of accuracy against budget."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, report)
+    parts = []
+    for name, value in report.items():
+        rows = value if isinstance(value, list) and value and isinstance(value[0], dict) else None
+        text = json.dumps(value) if rows is None else _one_a_line(rows)
+        parts.append(f"{json.dumps(name)}: {text}")
+    write_text(file, "{" + ",\n".join(parts) + "}\n")
     plot(report["summary"], file.with_suffix(".png"))
+
+
+def _one_a_line(rows: Sequence[Row]) -> str:
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]"
 
 
 def plot(summary: Sequence[Row], file: Path) -> None:

@@ -19,7 +19,7 @@ def coupling(part: Participation, seen: torch.Tensor, query: torch.Tensor) -> to
 
 
 def test_each_word_scores_where_its_best_glimpse_is() -> None:
-    """With the formula written out for one word: a max_p q . v_p / sqrt(width), no spreading."""
+    """The formula for one word, not spread: a log sigmoid(max_p q . v_p / sqrt(width))."""
     torch.manual_seed(0)
     part = Participation(6, width=4)
     seen, query = images(1), torch.randn(1, 1, 6)
@@ -27,8 +27,23 @@ def test_each_word_scores_where_its_best_glimpse_is() -> None:
     word = torch.nn.functional.layer_norm(query[0, 0], (6,))
     match = torch.einsum("d,dyx->yx", part.meaning(word), glimpses[0]) / 2
     weight = torch.nn.functional.softplus(part.weight(word))
-    expected = weight * match.view(2, 4, 3, 4).amax((1, 3))
+    expected = weight * torch.nn.functional.logsigmoid(match.view(2, 4, 3, 4).amax((1, 3)))
     assert torch.allclose(coupling(part, seen, query)[0], expected, atol=1e-5)
+
+
+def test_a_word_that_is_missing_is_not_made_up_for_by_another() -> None:
+    """Two blocks: one holds both words, the other the first one four times as clearly."""
+    part = Participation(2, width=2)
+    with torch.no_grad():
+        part.meaning.weight.copy_(torch.eye(2))
+        part.meaning.bias.zero_()
+        part.weight.weight.zero_()
+    glimpses = torch.zeros(1, 2, 4, 8)
+    glimpses[0, 0, 0, 0], glimpses[0, 1, 0, 1] = 6.0, 6.0
+    glimpses[0, 0, 0, 4], glimpses[0, 1, :, 4:] = 24.0, -6.0
+    words = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])
+    found = part(glimpses, words, torch.ones(1, 2, dtype=torch.bool))[0, 0]
+    assert found[0] > found[1]
 
 
 def test_words_add_up_and_the_ones_that_are_masked_do_not_count() -> None:

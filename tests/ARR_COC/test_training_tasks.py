@@ -76,9 +76,8 @@ def test_a_form_prints_what_its_questions_answer() -> None:
         text = source.text(index)
         for question in source.example(index).questions:
             ((left, top, _, _),) = question.evidence
-            block = top // 32 * forms.COLUMNS + left // 32
-            assert text[block] == question.answer
-            assert text[block - 1] == question.text.split()[-1]
+            block = top // 32 * forms.SIDE + left // 32
+            assert text[block] == question.text.split()[-1] + question.answer
 
 
 def test_a_blank_block_of_a_form_holds_no_ink_and_a_printed_one_does() -> None:
@@ -86,7 +85,7 @@ def test_a_blank_block_of_a_form_holds_no_ink_and_a_printed_one_does() -> None:
     example, text = source.example(0), source.text(0)
     for number, printed in enumerate(text):
         dark = drawing.block(example.image, number).min() < 180
-        assert dark == (printed != "  ")
+        assert dark == (printed != "    ")
 
 
 def test_the_count_is_the_number_of_frames_of_the_colour() -> None:

@@ -1,7 +1,7 @@
 """Task B: a rendered form; the question names a field, the answer is the field's value.
 
-A field is a name of two letters and, to its right, a value of two digits. Names and fonts of the
-test part are never seen in training, so a name has to be read, not recognised.
+A field is a name of two letters and, below it, a value of two digits. Names and fonts of the test
+part are never seen in training, so a name has to be read, not recognised.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from ARR_COC.Training.examples import Example, Question
 from ARR_COC.Training.tasks import drawing
 from ARR_COC.Training.tasks.digits import Part
 
-ROWS, COLUMNS = 4, 4  # blocks; a field takes two, side by side
-FIELDS = ROWS * COLUMNS // 2
-FONT_PIXELS = 20
+SIDE = 4  # blocks; a field takes one
+FONT_PIXELS = 15
 FONTS: dict[Part, tuple[str, ...]] = {
     "train": (
-        "DejaVuSans",
-        "DejaVuSans-Bold",
-        "DejaVuSerif",
-        "DejaVuSansMono",
-        "STIXGeneralBol",
-        "cmtt10",
+        *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+        *("DejaVuSansMono", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
+        *("DejaVuSerif", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
+        *("STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
+        *("cmr10", "cmb10", "cmti10", "cmtt10"),
     ),
     "test": ("DejaVuSerif-Bold", "DejaVuSansMono-Bold", "STIXGeneral", "cmss10"),
 }
 LETTERS = "ACEFHKLMPRTX"  # easy to tell apart in every font
 WORDS = ("value", "of")
 _SPLIT_SEED, _TEST_SHARE = 21, 0.2
+_ALIKE = 5  # letters of the names of a form whose names are alike
 _HALF = drawing.BLOCK // 2
 _STREAM = {"train": 0, "test": 1}
 
@@ -50,7 +49,7 @@ def names(part: Part) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A name in a block, and the value in the next one."""
+    """A name and its value, in one block."""
 
     block: int
     name: str
@@ -59,67 +58,72 @@ class _Field:
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """The stream of forms of one seed.
-
-    `least` to `most` fields a form: 6 to 8 in an examination, fewer while a reader learns.
-    """
+    """The stream of forms of one seed, of `least` to `most` fields each."""
 
     part: Part
     seed: int
     questions: int = 6
-    least: int = 6
-    most: int = FIELDS
+    least: int = 8
+    most: int = 12
     size: None = None
 
     def example(self, index: int) -> Example:
         """Return form number `index`; its questions ask for different fields."""
         rng, fields = self._filled(index)
         paper = int(rng.integers(215, 240))
-        image = drawing.noise(rng, ROWS, COLUMNS, paper, paper + 15)
+        image = drawing.noise(rng, SIDE, SIDE, paper, paper + 15)
         font = FONTS[self.part][int(rng.integers(len(FONTS[self.part])))]
         ink = int(rng.integers(0, 70))
         for field in fields:
-            for place, text in enumerate((field.name, field.value)):
-                _print(drawing.block(image, field.block + place), text, font, ink, rng)
+            _print(drawing.block(image, field.block), field.name + field.value, font, ink, rng)
         asked = fields[: self.questions]
         return Example(
             image,
             tuple(
-                Question(f"value of {f.name}", f.value, (drawing.box(image, f.block + 1),))
+                Question(f"value of {f.name}", f.value, (drawing.box(image, f.block),))
                 for f in asked
             ),
         )
 
     def text(self, index: int) -> list[str]:
-        """Return what is printed in each block of form number `index`: two characters or blanks."""
-        written = ["  "] * (ROWS * COLUMNS)
+        """Return what each block of form number `index` says: name and value, or four blanks."""
+        written = ["    "] * SIDE**2
         for field in self._filled(index)[1]:
-            written[field.block : field.block + 2] = field.name, field.value
+            written[field.block] = field.name + field.value
         return written
 
     def _filled(self, index: int) -> tuple[np.random.Generator, list[_Field]]:
         """Return the fields of form number `index`, and the generator that goes on to draw it."""
         rng = np.random.default_rng([self.seed, _STREAM[self.part], index])
         count = int(rng.integers(self.least, self.most + 1))
-        captions = rng.choice(names(self.part), size=count, replace=False)
+        captions = self._captions(rng)[:count]
         values = rng.integers(0, 100, size=count)
-        blocks = 2 * rng.permutation(FIELDS)[:count]
+        blocks = rng.permutation(SIDE**2)[:count]
         return rng, [
             _Field(int(block), str(caption), f"{value:02d}")
             for block, caption, value in zip(blocks, captions, values, strict=True)
         ]
 
+    def _captions(self, rng: np.random.Generator) -> list[str]:
+        """Return all names in the order in which a form takes them.
+
+        In half of the forms those of few letters come first: to find one of two letters is then of
+        no use, and a reader that is content with one would learn nothing more for a long time.
+        """
+        shuffled = [str(name) for name in rng.permutation(names(self.part))]
+        few = set(rng.permutation(list(LETTERS))[: _ALIKE if rng.random() < 0.5 else 0])
+        return sorted(shuffled, key=lambda name: not set(name) <= few)
+
 
 def _print(cell: drawing.Pixels, text: str, font: str, ink: int, rng: np.random.Generator) -> None:
-    """Print two characters side by side in a block, each near the middle of its half, in place."""
-    down = int(rng.integers(-1, 2))
-    for half, character in enumerate(text):
-        cover = _rendered(font, character)[..., None]
-        height, width = cover.shape[:2]
-        top = (drawing.BLOCK - height) // 2 + down
-        left = half * _HALF + max(0, (_HALF - width) // 2 + int(rng.integers(-1, 2)))
-        area = cell[top : top + height, left : min(left + width, (half + 1) * _HALF)]
-        cover = cover[:, : area.shape[1]]
+    """Print four characters into the quarters of a block, each near the middle, in place."""
+    for quarter, character in enumerate(text):
+        row, column = divmod(quarter, 2)
+        area = cell[row * _HALF : (row + 1) * _HALF, column * _HALF : (column + 1) * _HALF]
+        cover = _rendered(font, character)[:_HALF, :_HALF, None]
+        room = [_HALF - side for side in cover.shape[:2]]
+        top, left = (min(max(0, r // 2 + int(rng.integers(-1, 2))), r) for r in room)
+        area = area[top : top + cover.shape[0], left : left + cover.shape[1]]
         area[:] = (area * (1 - cover) + ink * cover).astype(np.uint8)
 
 
