@@ -89,17 +89,17 @@ def reader(
     A subset is shown to the tower, as a selection before it would be. All arms share the reader.
     """
     for start in range(_STARTS):
-        arr = _from(start, task, seed, recipe, words, say)
+        arr = _trained(task, seed + 1000 * start, recipe, words, say)
         if arr is not None:
             return arr.requires_grad_(False).eval()
     raise RuntimeError(f"{task} seed {seed}: none of {_STARTS} starts has learned to read")
 
 
-def _from(
-    start: int, task: str, seed: int, recipe: Recipe, words: Processor, say: Callable[[str], None]
+def _trained(
+    task: str, seed: int, recipe: Recipe, words: Processor, say: Callable[[str], None]
 ) -> ArrCoc | None:
-    """Return a reader trained from the weights number `start` of a seed; None if given up."""
-    arr = build(seed + 1000 * start, words)
+    """Return a reader, not frozen yet; None if it is given up."""
+    arr = build(seed, words)
     spelling = Spelling(arr) if recipe.spelled else None
     learned = [*arr.parameters(), *(spelling.parameters() if spelling else ())]
     optimizer = torch.optim.AdamW(learned, lr=recipe.rate, betas=(0.9, 0.98), fused=True)
