@@ -33,7 +33,7 @@ class Participation(nn.Module):
             nn.GELU(),
             nn.Conv2d(32, 48, 3, stride=2, padding=1),
             nn.GELU(),
-            nn.Conv2d(48, 48, 3, padding=1),
+            nn.Conv2d(48, 48, 1),  # 1: a glimpse has 17 x 17 pixels, which is one character
             nn.GELU(),
         )
         self.glimpse = nn.Conv2d(48 + len(CHANNELS), width, 1)

@@ -54,8 +54,8 @@ class Recipe:
 
 
 RECIPES = {
-    "frames": Recipe(1200, 8, 6),
-    "forms": Recipe(3000, 16, 8, spelled=True, given_up=0.5, selector_steps=400),
+    "frames": Recipe(1200, 8, 6, selector_steps=400),
+    "forms": Recipe(3000, 16, 8, spelled=True, given_up=0.5, selector_steps=600),
     "salient": Recipe(500, 16, 2),
     "counting": Recipe(800, 16, 1),
 }
