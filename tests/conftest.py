@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import settings
 from small_stack import Clone, make_clone
 
+# A shell starts what runs in its background with Ctrl-C ignored, and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine makes no example wrong.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
