@@ -36,8 +36,8 @@ bench: .venv/.ready-for-tests
 # run that was ended goes on.
 bench-relevance: .venv/.ready-for-tests
 	@.venv/bin/python benchmarks/relevance.py
-	@.venv/bin/python benchmarks/relevance_page.py
 	@.venv/bin/python benchmarks/signals.py
+	@.venv/bin/python benchmarks/relevance_page.py
 	@.venv/bin/python benchmarks/relevance_cost.py --json benchmarks/results/relevance_cost.json
 
 .venv/.ready: pyproject.toml scripts/bootstrap

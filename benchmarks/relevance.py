@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "relevance.json"
 CACHE = HERE / ".cache" / "relevance"
 BUDGETS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
-SHORT = {"frames": replace(RECIPES["frames"], steps=900, selector_steps=250)}
+SHORT = {"frames": replace(RECIPES["frames"], steps=900, selector_steps=300)}
 
 
 def main(arguments: Sequence[str]) -> int:

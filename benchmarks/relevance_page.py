@@ -1,4 +1,4 @@
-"""Puts the numbers of results/relevance.json into docs/relevance.md, between its markers.
+"""Puts the numbers of results/{relevance,signals}.json into docs/relevance.md, at its markers.
 
 python benchmarks/relevance_page.py
 """
@@ -14,6 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "relevance.md"
 RESULTS = HERE / "results" / "relevance.json"
+SIGNALS = HERE / "results" / "signals.json"
 TITLES = {
     "frames": "Frames (A)",
     "forms": "Forms (B)",
@@ -24,9 +25,10 @@ TITLES = {
 Row = dict[str, Any]
 
 
-def page(text: str, report: Row) -> str:
+def page(text: str, report: Row, signals: Row) -> str:
     """Return the page with the parts between `<!-- NAME -->` and `<!-- end -->` made anew."""
     parts = {"tables": _tables(report), "checks": _checks(report), "goals": _goals(report)}
+    parts["signals"] = _signals(signals)
     for name, lines in parts.items():
         marked = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         body = "\n".join(lines)
@@ -101,10 +103,25 @@ def _goals(report: Row) -> list[str]:
     return lines
 
 
+def _signals(report: Row) -> list[str]:
+    lines = [_cells("task", "signal", "accuracy", "evidence kept", "CPU s"), _cells(*["---"] * 5)]
+    lines += [
+        _cells(
+            row["task"],
+            row["signal"].replace("_", " "),
+            f"{100 * row['accuracy']:.1f} %",
+            f"{row['evidence_recall']:.2f}",
+            f"{row['seconds']:.0f}",
+        )
+        for row in report["rows"]
+    ]
+    return [*lines, "", f"{report['steps']} steps each."]
+
+
 def _cells(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
-    made = page(PAGE.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8")))
-    PAGE.write_text(made, "utf-8")
+    results = (json.loads(file.read_text("utf-8")) for file in (RESULTS, SIGNALS))
+    PAGE.write_text(page(PAGE.read_text("utf-8"), *results), "utf-8")
