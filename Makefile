@@ -32,7 +32,7 @@ bench: .venv/.ready-for-tests
 	@.venv/bin/python benchmarks/noop.py
 	@.venv/bin/python benchmarks/code_change.py
 
-# Every way of choosing visual tokens, on equal terms (docs/relevance.md). An hour on two cores; a
+# Every way of choosing visual tokens, on equal terms (docs/relevance.md). Two hours on two cores; a
 # run that was ended goes on.
 bench-relevance: .venv/.ready-for-tests
 	@.venv/bin/python benchmarks/relevance.py
