@@ -39,7 +39,7 @@ def collected(folder: Path) -> list[tuple[str, str]]:
 
 
 def found(table: FaultTable, message: str) -> str:
-    fault = table.decisive(message.split("\n"))
+    fault = next((one for one in table.in_log(message.split("\n")) if one.fatal), None)
     return fault.kind.name if fault else "none"
 
 

@@ -20,7 +20,6 @@ from arr.build.engine import (
     auth_file,
     build_args,
     options,
-    run_options,
 )
 from arr.errors import BuildError
 from arr.process import answer
@@ -90,7 +89,8 @@ class Docker:
         argv = [
             self.program, "run", "--rm", "--name", container.name, "--network", "host",
             "--user", container.user, "--entrypoint", container.command[0],
-            *run_options(container),
+            *options("--env", container.environ),
+            *(word for name in container.passed for word in ("--env", name)),
             *gpus, *(o for m in mounts for o in ("--volume", m)),
             container.source.reference, *container.command[1:],
         ]  # fmt: skip

@@ -159,12 +159,6 @@ def build_args(request: Request) -> dict[str, str]:
     return {**request.build_args, **{k: v for k, v in ours.items() if k in declared}}
 
 
-def run_options(container: Container) -> list[str]:
-    """Return the environment of a container as options; values of `passed` are not spelt out."""
-    passed = [word for name in container.passed for word in ("--env", name)]
-    return [*options("--env", container.environ), *passed]
-
-
 def auth_file(remote: Remote, path: Path) -> Path:
     """Write the credentials into a file only this user reads; a command line shows them to all."""
     assert remote.credentials is not None

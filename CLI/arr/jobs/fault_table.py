@@ -53,10 +53,6 @@ class FaultTable:
         found: Sequence[Fault] = self._judge.judge(self._table, lines)
         return found
 
-    def decisive(self, lines: Iterable[str]) -> Fault | None:
-        """Return the first fatal fault of a log; None if there is none."""
-        return next((fault for fault in self.in_log(lines) if fault.fatal), None)
-
     def in_line(self, line: str) -> Fault | None:
         """Judge one line by itself."""
         found: Fault | None = self._judge.judge_line(self._table, line)
